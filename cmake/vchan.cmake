@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# How every target of the project is compiled, and the helpers that make targets.
+
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+# Each static library keeps its own symbols to itself; a symbol map exports the public ones.
+set(CMAKE_C_VISIBILITY_PRESET hidden)
+
+add_compile_definitions(_GNU_SOURCE)
+add_compile_options(-Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes
+                    -Wmissing-prototypes -Wpointer-arith -Wvla -fno-common)
+include_directories(${CMAKE_SOURCE_DIR})
+
+set(VCHAN_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them: address,undefined or thread")
+if(VCHAN_SANITIZE)
+  add_compile_options(-fsanitize=${VCHAN_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${VCHAN_SANITIZE})
+endif()
+option(VCHAN_WERROR "Make warnings errors" OFF)
+if(VCHAN_WERROR)
+  add_compile_options(-Werror)
+endif()

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * ring/consumer.h - the receiving end of a ring. As ring/producer.h, mirrored.
+ */
+#ifndef VCHAN_RING_CONSUMER_H
+#define VCHAN_RING_CONSUMER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ring/layout.h"
+#include "ring/memory.h"
+#include "ring/producer.h"
+
+struct ring_consumer {
+    struct layout_ring *shared;
+    const struct layout_channel *channel;
+    const struct ring_memory *memory;
+    uint32_t gone_bit; /* of the producer, in layout_channel.gone */
+    bool fence_mark, fence_sleep;
+    bool in_operation;
+    int broken;
+
+    uint64_t head;      /* published */
+    uint64_t tail_seen; /* the last tail that passed the check */
+
+    uint64_t generation; /* that bytes at head lie in */
+    uint64_t base;       /* position of the extent's first byte */
+    uint64_t size;       /* 0: not mapped yet */
+    uint64_t cursor;     /* (head - base) % size */
+    uint8_t *extent;
+
+    uint64_t switch_count;  /* followed */
+    bool switch_pending;    /* a switch is recorded that head has not reached */
+    uint64_t switch_at;     /* its position */
+    uint64_t switch_to;     /* its generation */
+
+    uint64_t mark;
+    uint64_t armed_count;
+    uint32_t rung;
+    uint64_t doorbells, sleeps;
+    uint64_t high_water, high_water_epoch;
+};
+
+void ring_consumer_init(struct ring_consumer *consumer, struct layout_channel_page *page, unsigned ring,
+                        const struct ring_memory *memory, uint64_t features);
+void ring_consumer_deinit(struct ring_consumer *consumer);
+
+/*
+ * Starts an operation and gives at least min bytes, as many as lie contiguous (min >= 1). On 0, release must follow.
+ * -EAGAIN fewer are there now; -EMSGSIZE min bytes are there, or will be, but not in one piece; -EPIPE the producer has closed and
+ * fewer are left; -EPROTO rubbish in shared memory; -ENOMEM.
+ */
+int ring_consumer_peek(struct ring_consumer *consumer, size_t min, struct ring_span *span);
+
+/* Ends the operation and takes the first n bytes off. True: the producer sleeps and is to be woken. */
+bool ring_consumer_release(struct ring_consumer *consumer, size_t n);
+
+/* Bytes there now (across a switch), without starting an operation. Looks at shared memory only if fewer than want are known. */
+size_t ring_consumer_available(struct ring_consumer *consumer, size_t want);
+
+/* The producer has closed or died: no byte will come after those that are available now. */
+bool ring_consumer_ended(struct ring_consumer *consumer);
+
+/* Sleeping for data: until `bytes` are there, or the producer goes. As ring_producer_arm. */
+bool ring_consumer_arm(struct ring_consumer *consumer, size_t bytes);
+void ring_consumer_disarm(struct ring_consumer *consumer);
+
+/* Takes no more bytes. True: wake the producer. */
+bool ring_consumer_close(struct ring_consumer *consumer);
+
+#endif

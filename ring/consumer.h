@@ -19,25 +19,20 @@ struct ring_consumer {
     const struct ring_memory *memory;
     uint32_t gone_bit; /* of the producer, in layout_channel.gone */
     bool fence_mark, fence_sleep;
-    bool in_operation;
-    int broken;
+    int broken; /* 0, or -EPROTO once the other end broke the rules */
 
     uint64_t head;      /* published */
     uint64_t tail_seen; /* the last tail that passed the check */
+    uint64_t cursor;    /* (head - view.base) % view.size */
+    size_t peeked;      /* size of the operation's span */
 
-    uint64_t generation; /* that bytes at head lie in */
-    uint64_t base;       /* position of the extent's first byte */
-    uint64_t size;       /* 0: not mapped yet */
-    uint64_t cursor;     /* (head - base) % size */
-    uint8_t *extent;
-
+    struct ring_view view;  /* that the byte at head lies in; size 0: not looked up yet */
+    bool switch_pending;    /* the producer has switched at a position that head has not reached */
+    struct ring_view next;  /* to where */
     uint64_t switch_count;  /* followed */
-    bool switch_pending;    /* a switch is recorded that head has not reached */
-    uint64_t switch_at;     /* its position */
-    uint64_t switch_to;     /* its generation */
 
     uint64_t mark;
-    uint64_t armed_count;
+    uint32_t armed;
     uint32_t rung;
     uint64_t doorbells, sleeps;
     uint64_t high_water, high_water_epoch;

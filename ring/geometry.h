@@ -39,7 +39,7 @@ struct ring_geometry {
     uint64_t switch_count;
 };
 
-/* Ends that are known to be dead count as out of any operation. */
+/* Ends that are known to be dead count as out of any operation. Their bits in layout_channel.gone are set already. */
 #define RING_PRODUCER_DEAD 0x1u
 #define RING_CONSUMER_DEAD 0x2u
 

@@ -21,36 +21,47 @@ struct ring_span {
     size_t size;
 };
 
+/* An extent as this end uses it: a private, checked copy of what the broker published. */
+struct ring_view {
+    uint64_t generation; /* 0: none */
+    uint64_t base;       /* position of the extent's first byte */
+    uint64_t size;
+    uint8_t *address; /* mapped twice in a row; NULL: not mapped yet */
+};
+
 struct ring_producer {
     struct layout_ring *shared;
     const struct layout_channel *channel;
     const struct ring_memory *memory;
     uint32_t gone_bit; /* of the consumer, in layout_channel.gone */
     bool fence_mark, fence_sleep;
-    bool in_operation;
-    int broken; /* 0, or -errno once the other end broke the rules: every later call returns it */
+    bool entering; /* the operation's span lies in `next`: commit switches */
+    int broken;    /* 0, or -EPROTO once the other end broke the rules: every later call returns it */
 
     uint64_t tail;      /* published */
-    uint64_t head_seen; /* the last head that passed the check: base <= head_seen <= tail */
+    uint64_t head_seen; /* the last head that passed the check: head_seen <= tail */
+    uint64_t cursor;    /* (tail - view.base) % view.size */
+    uint64_t floor;     /* no generation is smaller: the ring's minimum when it was opened */
     uint64_t promised;  /* see ring_producer_promise */
+    size_t reserved;    /* size of the operation's span */
 
-    uint64_t generation; /* in use; 0: nothing mapped yet */
-    uint64_t base;       /* position of the extent's first byte */
-    uint64_t size;
-    uint64_t cursor; /* (tail - base) % size */
-    uint8_t *extent; /* mapped twice */
+    struct ring_view view; /* in use */
+    struct ring_view next; /* mapped for a switch that has not been made yet */
     uint64_t switch_count;
 
-    uint64_t mark;
-    uint64_t armed_count; /* sleeps so far: the next number for layout_sleep.armed */
-    uint32_t rung;        /* the consumer's last armed number that was rung */
+    uint64_t mark;      /* even: out of an operation */
+    uint32_t armed;     /* the last number in our sleep line, 0 never */
+    uint32_t rung;      /* the consumer's last number that we rang for */
     uint64_t doorbells, stalls, stall_ns, sleeps;
     uint64_t stall_start_ns; /* 0: not stalled */
 };
 
-/* page and memory are borrowed and outlive the producer. ring: LAYOUT_*_SENDS. features: LAYOUT_FEATURE_*. */
+/*
+ * page and memory are borrowed and outlive the producer. ring: LAYOUT_*_SENDS. features: LAYOUT_FEATURE_*.
+ * floor: the ring's minimum in bytes, as the broker granted it. The ring must be at its beginning.
+ */
 void ring_producer_init(struct ring_producer *producer, struct layout_channel_page *page, unsigned ring,
-                        const struct ring_memory *memory, uint64_t features);
+                        const struct ring_memory *memory, uint64_t features, uint64_t floor);
 void ring_producer_deinit(struct ring_producer *producer);
 
 /*
@@ -66,17 +77,18 @@ int ring_producer_reserve(struct ring_producer *producer, size_t min, size_t max
  */
 bool ring_producer_commit(struct ring_producer *producer, size_t n);
 
-/* Space now, without starting an operation: a hint that reserve may correct. SIZE_MAX: reserve would report an error. */
+/*
+ * Bytes that a reserve is likely to find, without starting an operation: what spinning asks. SIZE_MAX: reserve would
+ * report an error.
+ */
 size_t ring_producer_space(struct ring_producer *producer);
 
 /*
- * Space now, at most limit, as a promise: until the next commit the broker will not take it away. Returns it.
- * An operation of its own.
+ * Bytes that may be written now, at most limit, as a promise: it holds until the next commit, whatever the broker does. When the
+ * broker has just published another generation, no more than the floor can be promised. An operation of its own; 0 when
+ * the consumer is gone.
  */
 size_t ring_producer_promise(struct ring_producer *producer, size_t limit);
-
-/* The most that one reserve could ever give in the extent in use or the next one. */
-size_t ring_producer_capacity(struct ring_producer *producer);
 
 /*
  * Sleeping for space. arm: says that this end sleeps until `bytes` are free (or the ring grows, or the consumer goes);

@@ -2,6 +2,7 @@
 #include "ring/consumer.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "ring/end.h"
 #include "ring/mutation.h"
@@ -110,6 +111,8 @@ static void note_high_water(struct ring_consumer *consumer)
 static int refresh(struct ring_consumer *consumer)
 {
     int r = MUTATED(SWITCH_LOADED_FIRST) ? take_switch(consumer) : 0;
+    if (MUTATED(SWITCH_LOADED_FIRST))
+        usleep(1); /* widens the window */
     uint64_t tail_untrusted = order_load_acquire(&consumer->shared->producer.tail);
 
     if (consumer->broken)

@@ -43,7 +43,9 @@ void ring_consumer_init(struct ring_consumer *consumer, struct layout_channel_pa
 void ring_consumer_deinit(struct ring_consumer *consumer);
 
 /*
- * Starts an operation and gives at least min bytes, as many as lie contiguous (min >= 1). On 0, release must follow.
+ * Starts an operation and gives at least min bytes (min >= 1), as many as are known and lie contiguous: it looks
+ * for news only when fewer than min are known; ring_consumer_available with a larger want does so before. On 0, release must
+ * follow.
  * -EAGAIN fewer are there now; -EMSGSIZE min bytes are there, or will be, but not in one piece; -EPIPE the producer has closed and
  * fewer are left; -EPROTO rubbish in shared memory; -ENOMEM.
  */

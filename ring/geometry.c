@@ -39,12 +39,11 @@ int ring_geometry_publish(struct ring_geometry *geometry, struct ring_extent ext
     return order_load_acquire(&geometry->shared->producer_sleep.armed) != 0;
 }
 
-static bool settle(struct ring_geometry *geometry, struct ring_extent *old)
+static void settle(struct ring_geometry *geometry, struct ring_extent *old)
 {
     *old = geometry->old;
     geometry->old = (struct ring_extent){0};
     geometry->reclaiming = false;
-    return true;
 }
 
 bool ring_geometry_followed(struct ring_geometry *geometry, struct ring_extent *old)
@@ -60,7 +59,8 @@ bool ring_geometry_followed(struct ring_geometry *geometry, struct ring_extent *
         return false;
     if (order_load_plain(&shared->producer.switches[switches & 1].generation) != geometry->generation)
         return false;
-    return settle(geometry, old);
+    settle(geometry, old);
+    return true;
 }
 
 bool ring_reclaim_begin(struct ring_geometry *geometry, unsigned dead)
@@ -85,17 +85,20 @@ enum ring_pin ring_reclaim_finish(struct ring_geometry *geometry, unsigned dead,
         return RING_PIN_FOLLOWING;
     geometry->reclaiming = false;
     /*
-     * The order of these loads is the argument: an operation that began after the grace period sees the new
-     * generation; one that began before it shows in the mark until its stores are visible.
+     * The order of these loads is the argument. An operation that began before the grace period shows in the mark
+     * until its stores are visible. One that began after it sees the new generation and switches, unless a promise is out that
+     * the new extent cannot hold; so that is asked too, before tail, and the mark once more at the end: unchanged, no
+     * operation has moved tail in between, and promise and tail belong together.
      */
-    if (!(dead & RING_PRODUCER_DEAD) && !MUTATED(RECLAIM_IGNORES_MARK) &&
-        (order_load_acquire(&shared->producer_status.mark) & 1))
+    uint64_t mark = order_load_acquire(&shared->producer_status.mark);
+    if (!(dead & RING_PRODUCER_DEAD) && !MUTATED(RECLAIM_IGNORES_MARK) && (mark & 1))
         return RING_PIN_PRODUCER;
     if (dead & RING_CONSUMER_DEAD) {
         /* The producer saw it gone before the grace period was over: it writes nowhere again, and nobody reads. */
         settle(geometry, old);
         return RING_NOT_PINNED;
     }
+    uint64_t promised = order_load_acquire(&shared->producer_status.promised);
     if (order_load_acquire(&shared->producer.switch_count) != geometry->switch_count)
         return RING_PIN_FOLLOWING;
     uint64_t tail = order_load_acquire(&shared->producer.tail);
@@ -103,8 +106,12 @@ enum ring_pin ring_reclaim_finish(struct ring_geometry *geometry, unsigned dead,
         return RING_PIN_DATA;
     if (order_load_acquire(&shared->consumer_status.mark) & 1)
         return RING_PIN_CONSUMER;
-    if (!(dead & RING_PRODUCER_DEAD) && ring_geometry_promised(geometry) > geometry->current.size)
-        return RING_PIN_PROMISE;
+    if (!(dead & RING_PRODUCER_DEAD)) {
+        if (promised > tail && promised - tail > geometry->current.size)
+            return RING_PIN_PROMISE;
+        if (order_load_acquire(&shared->producer_status.mark) != mark && !MUTATED(RECLAIM_IGNORES_MARK))
+            return RING_PIN_PRODUCER;
+    }
     settle(geometry, old);
     return RING_NOT_PINNED;
 }

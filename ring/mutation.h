@@ -15,6 +15,7 @@ enum ring_mutation {
     MUTATION_RECLAIM_IGNORES_MARK,   /* the broker frees under an operation */
     MUTATION_RECLAIM_IGNORES_DATA,   /* and what is not read yet */
     MUTATION_PROMISE_IGNORED,        /* the producer leaves for an extent that cannot hold what was promised */
+    MUTATION_STAYS_IN_FREED,         /* it stays where it is for a promise's sake, though that is two generations ago */
     MUTATION_NO_SECOND_LOOK,         /* a sleeper does not look again after arming */
     MUTATION_TAIL_BEFORE_BYTES,      /* the producer publishes before it has written */
 };

@@ -117,12 +117,19 @@ static int map_next(struct ring_producer *producer, uint64_t generation)
     return r == -EPROTO ? broken(producer) : r;
 }
 
+static bool promise_fits(const struct ring_producer *producer, uint64_t size)
+{
+    return producer->promised <= producer->tail || producer->promised - producer->tail <= size;
+}
+
 /*
  * There is another generation than the one in use. 1: the operation goes on in producer->next, which is empty
  * and holds at least min; 0: it stays in the extent in use; -errno.
  *
- * Staying is allowed only where the broker cannot have freed the extent in use: when the consumer is not level
- * (it frees nothing then), or when a promise is out that the new extent cannot hold (it sees that too).
+ * The broker has the latest generation and at most the one before it; those before that are free, ours too if we
+ * slept that long. So staying is allowed in two cases: the consumer is not level (then ours is one of those two), or a
+ * promise is out that the latest cannot hold (then the broker keeps the one before it) and ours is the one before; if ours is
+ * older still, that one is where we go.
  */
 static int consider_switch(struct ring_producer *producer, uint64_t generation, size_t min)
 {
@@ -137,9 +144,12 @@ static int consider_switch(struct ring_producer *producer, uint64_t generation, 
     if (generation < producer->view.generation ||
         end_look_up(producer->shared, producer->memory, generation, 0, &target, &offset) < 0)
         return broken(producer);
-    if (producer->promised > producer->tail && producer->promised - producer->tail > target.size &&
-        !MUTATED(PROMISE_IGNORED))
-        return 0;
+    if (!promise_fits(producer, target.size) && !MUTATED(PROMISE_IGNORED)) {
+        if (producer->view.generation + 1 == generation || MUTATED(STAYS_IN_FREED))
+            return 0;
+        if (end_look_up(producer->shared, producer->memory, --generation, 0, &target, &offset) < 0)
+            return broken(producer);
+    }
     if (min > target.size)
         return -EMSGSIZE;
     int r = map_next(producer, generation);
@@ -259,7 +269,7 @@ size_t ring_producer_space(struct ring_producer *producer)
         /* Most likely the next operation switches, and finds the new extent empty. */
         uint64_t size = order_load_plain(&shared->geometry.extent[generation & 1].size);
         if (order_load_acquire(&shared->consumer.followed) == producer->switch_count &&
-            (producer->promised <= producer->tail || producer->promised - producer->tail <= size))
+            promise_fits(producer, size))
             return size;
     }
     return refresh_head(producer) < 0 ? SIZE_MAX : (size_t)space_known(producer);
@@ -276,8 +286,7 @@ static uint64_t space_to_promise(struct ring_producer *producer)
 
     if (generation != producer->view.generation && consumer_is_level(producer) == 1) {
         uint64_t size_untrusted = order_load_plain(&geometry->extent[generation & 1].size);
-        if (producer->view.generation == 0 || producer->promised <= producer->tail ||
-            producer->promised - producer->tail <= size_untrusted)
+        if (producer->view.generation + 1 != generation || promise_fits(producer, size_untrusted))
             return producer->floor;
     }
     return refresh_head(producer) == 0 ? space_known(producer) : 0;

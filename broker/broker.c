@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "broker/broker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "broker/connection.h"
+#include "broker/inspector.h"
+#include "broker/sandbox.h"
+#include "ring/order.h"
+
+/* New clients in a row; then others have their turn. */
+#define ACCEPTS_A_TURN 32
+/* After running out of descriptors, before accepting again. */
+#define ACCEPT_PAUSE_US 500000u
+/* Descriptors of the broker's own, with room to spare. */
+#define DESCRIPTORS_OWN 64u
+
+uint64_t broker_now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+struct zone *broker_zone_for(const struct broker *broker, uint32_t a, uint32_t b)
+{
+    for (uint32_t i = 0; i < broker->zone_count; i++)
+        if (domain_set_has(&broker->zones[i]->members, a) && domain_set_has(&broker->zones[i]->members, b))
+            return broker->zones[i];
+    return NULL;
+}
+
+static void count_end(struct broker *broker, const struct channel *channel, unsigned end, int change)
+{
+    const uint32_t number = end == CHANNEL_SERVER ? channel->key.server_domain : channel->key.client_domain;
+    struct domain *domain;
+
+    if (domains_need(&broker->domains, number, &domain) < 0)
+        return;
+    order_store_plain(&domain->channels, domain->channels + (uint32_t)change);
+    domains_settle(&broker->domains, domain);
+}
+
+void broker_channel_joined(struct broker *broker, struct channel *channel, unsigned end)
+{
+    order_store_plain(&broker->opens, broker->opens + 1);
+    count_end(broker, channel, end, 1);
+    log_debug(&broker->log, "channel %u: server domain %u, client domain %u, port %u: the %s has come (pid %u)",
+              channel->number, channel->key.server_domain, channel->key.client_domain, channel->key.port,
+              end == CHANNEL_SERVER ? "server" : "client", channel->end[end].pid);
+}
+
+void broker_channel_left(struct broker *broker, struct channel *channel, unsigned end)
+{
+    const uint32_t number = channel->number;
+
+    order_store_plain(&broker->closes, broker->closes + 1);
+    count_end(broker, channel, end, -1);
+    if (channel_detach(channel, end))
+        log_debug(&broker->log, "channel %u: freed", number);
+}
+
+int broker_quota_set(struct broker *broker, uint32_t number, uint64_t quota_bytes)
+{
+    struct domain *domain;
+
+    if (domains_check(&broker->domains, number) == -ENOENT)
+        return -ENOENT;
+    for (uint32_t i = 0; i < broker->zone_count; i++) {
+        int r = allocator_quota_set(broker->zones[i]->allocator, number, quota_bytes / LAYOUT_BLOCK_BYTES);
+        if (r < 0)
+            return r;
+    }
+    int r = domains_need(&broker->domains, number, &domain);
+    if (r < 0)
+        return r;
+    order_store_plain(&domain->quota_bytes, quota_bytes);
+    domains_settle(&broker->domains, domain);
+    return 0;
+}
+
+static int on_accept_pause_over(sd_event_source *source, uint64_t now_us, void *context)
+{
+    struct broker *broker = context;
+
+    (void)source;
+    (void)now_us;
+    return sd_event_source_set_enabled(broker->accept_source, SD_EVENT_ON);
+}
+
+/* The listening socket stays readable, so without a pause the loop would spin. */
+static int pause_accepting(struct broker *broker, int err)
+{
+    log_warning(&broker->log, "cannot accept a client: %s; trying again in %u ms", strerror(-err),
+                ACCEPT_PAUSE_US / 1000);
+    int r = sd_event_add_time_relative(broker->event, NULL, CLOCK_MONOTONIC, ACCEPT_PAUSE_US, 0, on_accept_pause_over,
+                                       broker);
+    return r < 0 ? r : sd_event_source_set_enabled(broker->accept_source, SD_EVENT_OFF);
+}
+
+static void turn_away(struct broker *broker, int descriptor)
+{
+    uint32_t left_out;
+
+    close(descriptor);
+    if (log_limit_admits(&broker->peer_lines, 100, broker_now_ns(), &left_out))
+        log_warning(&broker->log, "a client was turned away: there are %u connections already (connections=)",
+                    broker->connection_count);
+}
+
+static int on_client(sd_event_source *source, int listening, uint32_t events, void *context)
+{
+    struct broker *broker = context;
+    struct connection *connection;
+
+    (void)source;
+    (void)events;
+    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+        int descriptor = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (descriptor < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
+            return 0;
+        if (descriptor < 0)
+            return pause_accepting(broker, -errno);
+        if (broker->connection_count >= broker->config.connections) {
+            turn_away(broker, descriptor);
+            continue;
+        }
+        int r = connection_new(broker, descriptor, &connection);
+        if (r < 0)
+            log_warning(&broker->log, "cannot serve a client: %s", strerror(-r));
+    }
+    return 0;
+}
+
+static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *context)
+{
+    struct broker *broker = context;
+
+    (void)source;
+    log_notice(&broker->log, "stopping: signal %u from pid %u", info->ssi_signo, info->ssi_pid);
+    return sd_event_exit(broker->event, 0);
+}
+
+/* What the configuration says about domains, into the tables. */
+static int apply_domains(struct broker *broker, const struct config *config)
+{
+    if (config->local_enable)
+        broker->domains.local = config->local_domains;
+    else
+        broker->domains.local = (struct domain_set){0};
+    for (size_t i = 0; i < config->domain_count; i++) {
+        const struct config_domain *domain = &config->domains[i];
+        int r = domains_configure(&broker->domains, (uint32_t)domain->id, domain->name, domain->uuid);
+        if (r == 0)
+            r = broker_quota_set(broker, (uint32_t)domain->id, domain->quota_bytes);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* Can be changed while running? */
+static bool same_shape(const struct config *a, const struct config *b)
+{
+    bool same = a->region_bytes == b->region_bytes && a->channels == b->channels && a->zone_count == b->zone_count &&
+                a->socket_mode == b->socket_mode && strcmp(a->socket_group, b->socket_group) == 0 &&
+                a->sandbox == b->sandbox;
+
+    for (size_t i = 0; same && i < a->zone_count; i++)
+        same = strcmp(a->zones[i].name, b->zones[i].name) == 0 &&
+               a->zones[i].region_bytes == b->zones[i].region_bytes && a->zones[i].channels == b->zones[i].channels &&
+               memcmp(&a->zones[i].members, &b->zones[i].members, sizeof(a->zones[i].members)) == 0;
+    return same;
+}
+
+static void reload(struct broker *broker, struct config *config)
+{
+    if (!same_shape(&broker->config, config))
+        log_warning(&broker->log, "zones, regions, socket and sandbox change only when vchand is started anew");
+    /* Quotas of domains that are no longer named end with their names. */
+    for (size_t i = 0; i < broker->config.domain_count; i++)
+        broker_quota_set(broker, (uint32_t)broker->config.domains[i].id, 0);
+    int r = domains_forget_configured(&broker->domains);
+    if (r == 0)
+        r = apply_domains(broker, config);
+    if (r < 0)
+        log_error(&broker->log, "the configuration is applied in part only: %s", strerror(-r));
+    config_deinit(&broker->config);
+    broker->config = *config;
+    broker->log.level = (int)config->log_level;
+    log_notice(&broker->log, "configuration read again");
+}
+
+static int on_reload(sd_event_source *source, const struct signalfd_siginfo *info, void *context)
+{
+    struct broker *broker = context;
+    char error[CONFIG_ERROR_BYTES];
+    struct config config;
+
+    (void)source;
+    (void)info;
+    if (!broker->config_path) {
+        log_notice(&broker->log, "SIGHUP: there is no configuration file to read again");
+        return 0;
+    }
+    sd_notify(0, "RELOADING=1");
+    config_init(&config);
+    if (config_read(&config, broker->config_path, error) < 0) {
+        log_error(&broker->log, "%s; going on as before", error);
+        config_deinit(&config);
+    } else {
+        reload(broker, &config);
+    }
+    sd_notify(0, "READY=1");
+    return 0;
+}
+
+/* Descriptors: one a connection, two a channel. */
+static void raise_descriptor_limit(struct broker *broker)
+{
+    const uint64_t wanted = broker->config.connections + 2ull * broker->channels_max + DESCRIPTORS_OWN;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < wanted)
+        log_warning(&broker->log,
+                    "this process may have %llu open files, and %llu are needed for all connections and channels: "
+                    "raise LimitNOFILE=, or lower connections= and channels=",
+                    (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
+}
+
+static int add_zone(struct broker *broker, const char *name, const struct domain_set *members, uint64_t region_bytes,
+                    uint64_t channels)
+{
+    const uint32_t features = order_grace_period_works() ? 0 : LAYOUT_FEATURE_MARK_FENCE;
+    const uint32_t count = config_channels_for(channels, region_bytes);
+    struct zone **zones = realloc(broker->zones, (broker->zone_count + 1) * sizeof(*zones));
+
+    if (!zones)
+        return -ENOMEM;
+    broker->zones = zones;
+    int r = zone_new(name, broker->zone_count, broker->channels_max, members, region_bytes, count, features,
+                     &zones[broker->zone_count]);
+    if (r < 0) {
+        log_error(&broker->log, "zone %s: cannot make a region of %llu bytes with %u channels: %s", name,
+                  (unsigned long long)region_bytes, count, strerror(-r));
+        return r;
+    }
+    broker->zone_count++;
+    broker->channels_max += count;
+    log_info(&broker->log, "zone %s: a region of %llu bytes, %u channels%s", name, (unsigned long long)region_bytes,
+             count, features & LAYOUT_FEATURE_MARK_FENCE ? ", ends fence (the kernel refuses membarrier)" : "");
+    return 0;
+}
+
+static int make_zones(struct broker *broker)
+{
+    const struct config *config = &broker->config;
+    struct domain_set everybody;
+    int r = 0;
+
+    memset(&everybody, 0xff, sizeof(everybody));
+    if (config->zone_count == 0)
+        r = add_zone(broker, "default", &everybody, config->region_bytes, config->channels);
+    for (size_t i = 0; i < config->zone_count && r == 0; i++)
+        r = add_zone(broker, config->zones[i].name, &config->zones[i].members, config->zones[i].region_bytes,
+                     config->zones[i].channels);
+    return r;
+}
+
+static int add_sources(struct broker *broker)
+{
+    int r = sd_event_add_io(broker->event, &broker->accept_source, broker->listener.descriptor, EPOLLIN, on_client,
+                            broker);
+    if (r >= 0)
+        r = sd_event_add_signal(broker->event, NULL, SIGTERM, on_stop, broker);
+    if (r >= 0)
+        r = sd_event_add_signal(broker->event, NULL, SIGINT, on_stop, broker);
+    if (r >= 0)
+        r = sd_event_add_signal(broker->event, NULL, SIGHUP, on_reload, broker);
+    if (r >= 0)
+        r = sd_event_set_watchdog(broker->event, true);
+    return r < 0 ? r : 0;
+}
+
+static int make_tables(struct broker *broker)
+{
+    int r = domains_init(&broker->domains);
+
+    if (r == 0)
+        r = channels_init(&broker->channels, broker->channels_max);
+    if (r == 0)
+        r = apply_domains(broker, &broker->config);
+    return r;
+}
+
+/* Before any thread is made: they inherit the mask, and signals come to the event loop alone. */
+static void block_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static int init_all(struct broker *broker, const char *runtime_directory)
+{
+    block_signals();
+    rcu_register_thread();
+    broker->barrier_works = order_register();
+    /* The socket comes first: a second broker must not get as far as making regions. */
+    int r = listener_init(&broker->listener, &broker->config, runtime_directory, &broker->log);
+    if (r < 0)
+        return r;
+    r = make_zones(broker);
+    if (r < 0)
+        return r;
+    raise_descriptor_limit(broker);
+    r = make_tables(broker);
+    if (r == 0)
+        r = sd_event_new(&broker->event);
+    if (r >= 0)
+        r = add_sources(broker);
+    if (r < 0)
+        log_error(&broker->log, "cannot start: %s", strerror(-r));
+    return r;
+}
+
+int broker_init(struct broker *broker, struct config *config, const char *config_path, const char *runtime_directory)
+{
+    *broker = (struct broker){
+        .config = *config,
+        .started_ns = broker_now_ns(),
+        .listener = {.descriptor = -1, .lock = -1},
+    };
+    *config = (struct config){0};
+    log_init(&broker->log, (int)broker->config.log_level);
+    CDS_INIT_LIST_HEAD(&broker->connections);
+    CDS_INIT_LIST_HEAD(&broker->doomed);
+    waitlist_init(&broker->waitlist);
+    int r = config_path && !(broker->config_path = strdup(config_path)) ? -ENOMEM : init_all(broker, runtime_directory);
+    if (r < 0)
+        broker_deinit(broker);
+    return r;
+}
+
+/* The ends go on without us: what is in their rings can still be read, and this page is the last that they hear. */
+static void end_channels(struct broker *broker)
+{
+    struct cds_lfht_iter iterator;
+    struct connection *connection, *next;
+    struct channel *channel;
+
+    if (!broker->channels.by_number)
+        return;
+    rcu_enter();
+    for (channel = channels_first(&broker->channels, &iterator); channel;
+         channel = channels_next(&broker->channels, &iterator)) {
+        channel_close(channel, 0, LAYOUT_GONE_SERVER | LAYOUT_GONE_CLIENT);
+        for (unsigned end = 0; end < 2; end++)
+            if (channel->end[end].connection)
+                channel->end[end].connection->state = CONNECTION_READY;
+        channel_abandon(channel);
+    }
+    rcu_leave();
+    cds_list_for_each_entry_safe(connection, next, &broker->connections, link)
+        connection_doom(connection, NULL);
+    connection_free_doomed(broker);
+}
+
+void broker_deinit(struct broker *broker)
+{
+    inspector_free(broker->inspector);
+    listener_deinit(&broker->listener);
+    end_channels(broker);
+    /* All records that were given to call_rcu, before the tables and regions they point to. */
+    rcu_barrier();
+    domains_deinit(&broker->domains);
+    channels_deinit(&broker->channels);
+    for (uint32_t i = 0; i < broker->zone_count; i++)
+        zone_free(broker->zones[i]);
+    free(broker->zones);
+    sd_event_source_unref(broker->accept_source);
+    sd_event_unref(broker->event);
+    config_deinit(&broker->config);
+    free(broker->config_path);
+    rcu_barrier();
+    rcu_unregister_thread();
+    *broker = (struct broker){0};
+}
+
+int broker_run(struct broker *broker)
+{
+    int r = inspector_new(broker, &broker->inspector);
+
+    if (r < 0) {
+        log_error(&broker->log, "cannot start a thread: %s", strerror(-r));
+        return r;
+    }
+    get_default_call_rcu_data(); /* starts liburcu's thread, which the sandbox would not */
+    r = sandbox_enter(&broker->log, broker->config.sandbox);
+    if (r < 0)
+        return r;
+    if (broker->listener.socket_path)
+        log_notice(&broker->log, "ready: %s", broker->listener.socket_path);
+    else
+        log_notice(&broker->log, "ready: on the service manager's socket");
+    sd_notifyf(0, "READY=1\nSTATUS=Serving %u zones, up to %u channels.", broker->zone_count, broker->channels_max);
+    r = sd_event_loop(broker->event);
+    sd_notify(0, "STOPPING=1");
+    if (r < 0)
+        log_error(&broker->log, "the event loop failed: %s", strerror(-r));
+    return r;
+}

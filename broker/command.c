@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "broker/command.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "broker/broker.h"
+#include "broker/connection.h"
+#include "broker/figures.h"
+#include "broker/inspector.h"
+#include "broker/opening.h"
+#include "proto/socket.h"
+#include "ring/order.h"
+
+/* 0: answered, or somebody will; else the error to answer. The body has passed proto_request_check. */
+typedef int (*command_handler)(struct connection *connection, const struct proto_message *message);
+
+static void reply(struct connection *connection, const struct proto_message *message, const void *body, size_t bytes)
+{
+    connection_reply(connection, message->header.id, message->header.seq, 0, body, bytes, NULL, 0);
+}
+
+static int get_version(struct connection *connection, const struct proto_message *message)
+{
+    const struct proto_get_version *request = (const void *)message->body;
+    const struct proto_get_version_reply answer = {
+        .version = request->version < PROTO_VERSION ? request->version : PROTO_VERSION,
+        .message_bytes_max = PROTO_MESSAGE_BYTES_MAX,
+    };
+
+    if (request->byte_order != PROTO_BYTE_ORDER || request->version < PROTO_VERSION_OLDEST)
+        return connection_refuse(connection, -EPROTONOSUPPORT, "this broker speaks versions %u to %u of the protocol",
+                                 PROTO_VERSION_OLDEST, PROTO_VERSION);
+    if (connection->state == CONNECTION_NEW)
+        connection->state = CONNECTION_VERSIONED;
+    reply(connection, message, &answer, sizeof(answer));
+    return 0;
+}
+
+static int check_command(struct connection *connection, const struct proto_message *message)
+{
+    int r = proto_allow_command(&connection->allow, ((const struct proto_check *)(const void *)message->body)->id);
+
+    if (r == 0)
+        reply(connection, message, NULL, 0);
+    return r;
+}
+
+static int check_event(struct connection *connection, const struct proto_message *message)
+{
+    int r = proto_allow_event(&connection->allow, ((const struct proto_check *)(const void *)message->body)->id);
+
+    if (r == 0)
+        reply(connection, message, NULL, 0);
+    return r;
+}
+
+static int hello(struct connection *connection, const struct proto_message *message)
+{
+    const struct proto_hello *request = (const void *)message->body;
+    struct proto_hello_reply answer = {.domain = request->domain};
+    struct broker *broker = connection->broker;
+    struct domain *domain;
+
+    int r = domains_check(&broker->domains, request->domain);
+    if (r < 0)
+        return connection_refuse(connection, r,
+                                 r == -ENOENT ? "there is no domain %u" : "domain %u does not run on this host itself",
+                                 request->domain);
+    r = domains_need(&broker->domains, request->domain, &domain);
+    if (r < 0)
+        return r;
+    order_store_plain(&domain->connections, domain->connections + 1);
+    memcpy(answer.name, domain->name, sizeof(answer.name));
+    connection->domain = request->domain;
+    connection->barrier = request->flags & PROTO_HELLO_BARRIER;
+    /* 0: the kernel does not know, the client lives in a process-id namespace that is not ours. */
+    if (connection->pid == 0)
+        connection->pid = request->pid;
+    connection->allow = proto_allow_default(
+        request->domain == PROTO_DOMAIN_HOST ? PROTO_MAY_ANY | PROTO_MAY_ADMIN : PROTO_MAY_ANY);
+    connection->state = CONNECTION_READY;
+    reply(connection, message, &answer, sizeof(answer));
+    return 0;
+}
+
+static int channel_open(struct connection *connection, const struct proto_message *message)
+{
+    if (connection->state != CONNECTION_READY)
+        return connection_refuse(connection, -EBUSY, "a connection opens one channel at a time");
+    return opening_request(connection, message->header.seq, (const void *)message->body);
+}
+
+static int channel_close_command(struct connection *connection, const struct proto_message *message)
+{
+    if (connection->state == CONNECTION_READY)
+        return connection_refuse(connection, -ENOTCONN, "this connection has no channel open");
+    if (connection->state == CONNECTION_WAITING) {
+        connection_refuse(connection, -ECANCELED, "the client closed while it waited for a server");
+        connection_reply(connection, PROTO_CHANNEL_OPEN, connection->waiter_seq, -ECANCELED, NULL, 0, NULL, 0);
+        if (connection->state == CONNECTION_DOOMED)
+            return 0;
+    }
+    connection_leave(connection);
+    reply(connection, message, NULL, 0);
+    return 0;
+}
+
+static int explain(struct connection *connection, const struct proto_message *message)
+{
+    struct proto_text answer = {0};
+
+    if (connection->explanation) {
+        snprintf(answer.text, sizeof(answer.text), "%s", connection->explanation);
+        answer.length = (uint32_t)strlen(answer.text);
+    }
+    reply(connection, message, &answer, sizeof(answer));
+    return 0;
+}
+
+static int list(struct connection *connection, const struct proto_message *message)
+{
+    return inspector_ask(connection->broker->inspector, connection, message);
+}
+
+static int list_extents(struct connection *connection, const struct proto_message *message)
+{
+    figures_list_extents(connection, message->header.seq, (const void *)message->body);
+    return 0;
+}
+
+static int broker_info(struct connection *connection, const struct proto_message *message)
+{
+    struct proto_broker_info answer;
+
+    figures_info(connection->broker, &answer);
+    reply(connection, message, &answer, sizeof(answer));
+    return 0;
+}
+
+static int domain_set(struct connection *connection, const struct proto_message *message)
+{
+    const struct proto_domain_set *request = (const void *)message->body;
+
+    int r = broker_quota_set(connection->broker, request->domain, request->quota_bytes);
+    if (r == -ENOENT)
+        return connection_refuse(connection, r, "there is no domain %u", request->domain);
+    if (r < 0)
+        return r;
+    connection_log(connection, LOG_NOTICE, "set the quota of domain %u to %" PRIu64 " bytes", request->domain,
+                   request->quota_bytes);
+    reply(connection, message, NULL, 0);
+    return 0;
+}
+
+#define FROM(state) (1u << CONNECTION_##state)
+#define FROM_READY (FROM(READY) | FROM(WAITING) | FROM(OPEN))
+#define FROM_ANY (FROM(NEW) | FROM(VERSIONED) | FROM_READY)
+
+static const struct {
+    command_handler handle;
+    unsigned states; /* in which it is answered; in others EPROTO */
+} commands[PROTO_COMMAND_MAX + 1] = {
+    [PROTO_GET_VERSION] = {get_version, FROM(NEW) | FROM(VERSIONED)},
+    [PROTO_CHECK_COMMAND] = {check_command, FROM_ANY},
+    [PROTO_CHECK_EVENT] = {check_event, FROM_ANY},
+    [PROTO_HELLO] = {hello, FROM(VERSIONED)},
+    [PROTO_CHANNEL_OPEN] = {channel_open, FROM_READY},
+    [PROTO_CHANNEL_CLOSE] = {channel_close_command, FROM_READY},
+    [PROTO_EXPLAIN] = {explain, FROM_ANY},
+    [PROTO_LIST_DOMAINS] = {list, FROM_READY},
+    [PROTO_LIST_CHANNELS] = {list, FROM_READY},
+    [PROTO_LIST_RINGS] = {list, FROM_READY},
+    [PROTO_LIST_EXTENTS] = {list_extents, FROM_READY},
+    [PROTO_BROKER_INFO] = {broker_info, FROM_READY},
+    [PROTO_DOMAIN_SET] = {domain_set, FROM_READY},
+};
+
+/* The rules of proto/proto.h, in the order in which they are told. */
+static int check_and_handle(struct connection *connection, const struct proto_message *message)
+{
+    const unsigned id = message->header.id;
+
+    if (!proto_command_find(id))
+        return -ENOSYS;
+    if (!(commands[id].states & 1u << connection->state))
+        return connection_refuse(connection, -EPROTO, "%s is out of its place in the handshake",
+                                 proto_command_find(id)->name);
+    int r = proto_allow_command(&connection->allow, id);
+    if (r < 0)
+        return connection_refuse(connection, r, "domain %u may not use %s", connection->domain,
+                                 proto_command_find(id)->name);
+    r = message->descriptor_count > 0 ? -EINVAL : proto_request_check(id, message->body, message->header.size);
+    if (r < 0)
+        return connection_refuse(connection, r, "a malformed %s", proto_command_find(id)->name);
+    return commands[id].handle(connection, message);
+}
+
+/* The other end of its channel wrote rubbish: the channel ends, nobody else notices. */
+static void on_broken(struct connection *connection, const struct proto_event_broken *event)
+{
+    struct channel *channel = connection->channel;
+
+    connection_log(connection, LOG_WARNING,
+                   "channel %u (server domain %u pid %u, client domain %u pid %u, port %u): ring %u is broken: %s; "
+                   "closing the channel",
+                   channel->number, channel->key.server_domain, channel->end[CHANNEL_SERVER].pid,
+                   channel->key.client_domain, channel->end[CHANNEL_CLIENT].pid, channel->key.port, event->ring,
+                   event->text);
+    channel_close(channel, EPROTO, 0);
+}
+
+static void handle_event(struct connection *connection, const struct proto_message *message)
+{
+    const unsigned id = message->header.id;
+
+    if (!proto_event_find(id) || proto_allow_event(&connection->allow, id) < 0) {
+        connection_log(connection, LOG_INFO, "event %#x is unknown or not allowed: ignored", id);
+        return;
+    }
+    if (message->header.seq != 0 || message->descriptor_count > 0 ||
+        proto_event_check(id, message->body, message->header.size) < 0) {
+        connection_doom(connection, "it sent a malformed event");
+        return;
+    }
+    if (connection->state != CONNECTION_OPEN)
+        return; /* its channel was closed meanwhile, or it never had one */
+    if (id == PROTO_EVENT_BROKEN)
+        on_broken(connection, (const void *)message->body);
+}
+
+void command_dispatch(struct connection *connection, struct proto_message *message)
+{
+    const uint16_t id = message->header.id;
+
+    if (id & PROTO_EVENT) {
+        handle_event(connection, message);
+        return;
+    }
+    if (message->header.seq != connection->last_seq + 1) {
+        connection_doom(connection, "its message is out of sequence");
+        return;
+    }
+    connection->last_seq = message->header.seq;
+    int r = check_and_handle(connection, message);
+    if (r < 0)
+        connection_reply(connection, id, message->header.seq, r, NULL, 0, NULL, 0);
+}

@@ -1,0 +1,548 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "broker/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <ini.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/log.h"
+
+/* Keys that one section may have; what was given is kept in a word of bits. */
+#define KEYS_MAX 64
+
+enum section { SECTION_NONE, SECTION_BROKER, SECTION_LOCAL, SECTION_REBALANCE, SECTION_DOMAIN, SECTION_ZONE };
+
+static const struct {
+    const char *name;
+    bool named; /* "[domain web]" */
+} sections[] = {
+    [SECTION_BROKER] = {"broker", false}, [SECTION_LOCAL] = {"local", false},
+    [SECTION_REBALANCE] = {"rebalance", false}, [SECTION_DOMAIN] = {"domain", true}, [SECTION_ZONE] = {"zone", true},
+};
+#define SECTION_COUNT (sizeof(sections) / sizeof(sections[0]))
+
+enum kind { KIND_NUMBER, KIND_SIZE, KIND_BOOLEAN, KIND_MODE, KIND_LEVEL, KIND_WORD, KIND_DOMAINS, KIND_UUID };
+
+/* offset: of a field of struct config, config_domain or config_zone, whose type goes with the kind. */
+struct key {
+    enum section section;
+    const char *name;
+    enum kind kind;
+    size_t offset;
+    uint64_t min, max;
+    const char *allowed;
+};
+
+#define BROKER(field) offsetof(struct config, field)
+#define DOMAIN(field) offsetof(struct config_domain, field)
+#define ZONE(field) offsetof(struct config_zone, field)
+
+static const struct key keys[] = {
+    {SECTION_BROKER, "region-size", KIND_SIZE, BROKER(region_bytes), 1 << 20, 1ull << 46,
+     "a power of two from 1M to 64T, such as 256M"},
+    {SECTION_BROKER, "channels", KIND_NUMBER, BROKER(channels), 1, 1 << 20, "1 to 1048576"},
+    {SECTION_BROKER, "connections", KIND_NUMBER, BROKER(connections), 1, 1 << 20, "1 to 1048576"},
+    {SECTION_BROKER, "log-level", KIND_LEVEL, BROKER(log_level), 0, 0, "error, warning, notice, info or debug"},
+    {SECTION_BROKER, "socket-mode", KIND_MODE, BROKER(socket_mode), 0, 0777, "an octal mode from 0000 to 0777"},
+    {SECTION_BROKER, "socket-group", KIND_WORD, BROKER(socket_group), 0, 0, "the name of a group"},
+    {SECTION_BROKER, "policy", KIND_WORD, BROKER(policy_name), 0, 0, "default"},
+    {SECTION_BROKER, "sandbox", KIND_BOOLEAN, BROKER(sandbox), 0, 0, "yes or no"},
+    {SECTION_REBALANCE, "ring-default-max", KIND_SIZE, BROKER(ring_max_bytes), 4096, 1ull << 46,
+     "bytes, at least 4096, such as 16M"},
+    {SECTION_LOCAL, "enable", KIND_BOOLEAN, BROKER(local_enable), 0, 0, "yes or no"},
+    {SECTION_LOCAL, "domains", KIND_DOMAINS, BROKER(local_domains), 0, 0, "numbers and ranges, such as 0-255, 300"},
+    {SECTION_DOMAIN, "id", KIND_NUMBER, DOMAIN(id), 0, PROTO_DOMAIN_MAX, "0 to 32751"},
+    {SECTION_DOMAIN, "quota", KIND_SIZE, DOMAIN(quota_bytes), 0, 1ull << 46,
+     "bytes, such as 64M, in whole blocks of 4K; 0 for no limit"},
+    {SECTION_DOMAIN, "uuid", KIND_UUID, DOMAIN(uuid), 0, 0, "a UUID, such as 6ba7b810-9dad-41d1-80b4-00c04fd430c8"},
+    {SECTION_ZONE, "members", KIND_DOMAINS, ZONE(members), 0, 0, "domain numbers and ranges, such as 1-9, 300"},
+    {SECTION_ZONE, "region-size", KIND_SIZE, ZONE(region_bytes), 1 << 20, 1ull << 46,
+     "a power of two from 1M to 64T, such as 256M"},
+    {SECTION_ZONE, "channels", KIND_NUMBER, ZONE(channels), 1, 1 << 20, "1 to 1048576"},
+};
+#define KEY_COUNT (sizeof(keys) / sizeof(keys[0]))
+static_assert(KEY_COUNT <= KEYS_MAX, "reader.given has a bit for each key");
+
+/* A file on its way through inih, which hands over lines without their numbers: we read the lines, so we count. */
+struct reader {
+    struct config *config;
+    FILE *stream;
+    const char *name;
+    char *error;
+    unsigned line;
+    enum section section;
+    uint64_t given; /* keys of the section that we have seen: bits by index in keys[] */
+    bool seen[SECTION_COUNT];
+    int failure; /* the first: -EINVAL, -ENOMEM */
+};
+
+static int fail(struct reader *reader, unsigned line, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Only the first error is kept: what comes after it may be its consequence. */
+static int fail(struct reader *reader, unsigned line, const char *format, ...)
+{
+    va_list arguments;
+    int n;
+
+    if (reader->failure)
+        return reader->failure;
+    reader->failure = -EINVAL;
+    n = snprintf(reader->error, CONFIG_ERROR_BYTES, "%s:%u: ", reader->name, line);
+    if (n > 0 && (size_t)n < CONFIG_ERROR_BYTES) {
+        va_start(arguments, format);
+        vsnprintf(reader->error + n, CONFIG_ERROR_BYTES - (size_t)n, format, arguments);
+        va_end(arguments);
+    }
+    return -EINVAL;
+}
+
+int config_parse_number(const char *text, uint64_t *value)
+{
+    char *end;
+
+    if (!isdigit((unsigned char)text[0]))
+        return -EINVAL;
+    errno = 0;
+    *value = strtoull(text, &end, 10);
+    return errno || *end ? -EINVAL : 0;
+}
+
+int config_parse_size(const char *text, uint64_t *bytes)
+{
+    static const char suffixes[] = "KMGT";
+    char *end;
+
+    if (!isdigit((unsigned char)text[0]))
+        return -EINVAL;
+    errno = 0;
+    *bytes = strtoull(text, &end, 10);
+    if (errno)
+        return -EINVAL;
+    if (*end == 0)
+        return 0;
+    const char *suffix = strchr(suffixes, toupper((unsigned char)*end));
+    if (!suffix || end[1] != 0)
+        return -EINVAL;
+    unsigned shift = 10 * (unsigned)(suffix - suffixes + 1);
+    if (*bytes > UINT64_MAX >> shift)
+        return -EINVAL;
+    *bytes <<= shift;
+    return 0;
+}
+
+static const char *skip_separators(const char *text)
+{
+    while (*text == ',' || isspace((unsigned char)*text))
+        text++;
+    return text;
+}
+
+/* One number; *text moves behind it. */
+static int take_domain(const char **text, uint32_t *domain)
+{
+    char *end;
+
+    if (!isdigit((unsigned char)**text))
+        return -EINVAL;
+    errno = 0;
+    unsigned long value = strtoul(*text, &end, 10);
+    if (errno || value > PROTO_DOMAIN_MAX)
+        return -EINVAL;
+    *domain = (uint32_t)value;
+    *text = end;
+    return 0;
+}
+
+int config_parse_domains(const char *text, struct domain_set *set)
+{
+    uint32_t first, last;
+
+    for (text = skip_separators(text); *text; text = skip_separators(text)) {
+        if (take_domain(&text, &first) < 0)
+            return -EINVAL;
+        last = first;
+        if (*text == '-') {
+            text++;
+            if (take_domain(&text, &last) < 0 || last < first)
+                return -EINVAL;
+        }
+        if (*text && *text != ',' && !isspace((unsigned char)*text))
+            return -EINVAL;
+        for (uint32_t domain = first; domain <= last; domain++)
+            domain_set_add(set, domain);
+    }
+    return 0;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = (char)tolower((unsigned char)c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+int config_parse_uuid(const char *text, uint8_t uuid[16])
+{
+    for (unsigned i = 0; i < 16; i++) {
+        if ((i == 4 || i == 6 || i == 8 || i == 10) && *text++ != '-')
+            return -EINVAL;
+        int high = hex_digit(text[0]);
+        int low = high < 0 ? -1 : hex_digit(text[1]);
+        if (low < 0)
+            return -EINVAL;
+        uuid[i] = (uint8_t)(high << 4 | low);
+        text += 2;
+    }
+    return *text ? -EINVAL : 0;
+}
+
+static int parse_boolean(const char *text, bool *value)
+{
+    static const char *const yes[] = {"yes", "true", "on", "1"}, *const no[] = {"no", "false", "off", "0"};
+
+    for (unsigned i = 0; i < 4; i++) {
+        if (strcmp(text, yes[i]) != 0 && strcmp(text, no[i]) != 0)
+            continue;
+        *value = strcmp(text, yes[i]) == 0;
+        return 0;
+    }
+    return -EINVAL;
+}
+
+static int parse_mode(const char *text, uint64_t *mode)
+{
+    char *end;
+
+    if (text[0] < '0' || text[0] > '7')
+        return -EINVAL;
+    errno = 0;
+    *mode = strtoull(text, &end, 8);
+    return errno || *end ? -EINVAL : 0;
+}
+
+static int parse_word(const char *text, char *word)
+{
+    size_t length = strlen(text);
+
+    if (length == 0 || length >= CONFIG_WORD_BYTES)
+        return -EINVAL;
+    memcpy(word, text, length + 1);
+    return 0;
+}
+
+static int parse_number_in_range(const struct key *key, const char *text, uint64_t *value)
+{
+    uint64_t parsed;
+    int r = key->kind == KIND_SIZE   ? config_parse_size(text, &parsed)
+            : key->kind == KIND_MODE ? parse_mode(text, &parsed)
+                                     : config_parse_number(text, &parsed);
+
+    if (r < 0 || parsed < key->min || parsed > key->max)
+        return -EINVAL;
+    *value = parsed;
+    return 0;
+}
+
+static int parse_level(const char *text, uint64_t *level)
+{
+    int r = log_level_parse(text);
+
+    if (r < 0)
+        return r;
+    *level = (uint64_t)r;
+    return 0;
+}
+
+static int parse_value(const struct key *key, const char *text, void *field)
+{
+    switch (key->kind) {
+    case KIND_NUMBER:
+    case KIND_SIZE:
+    case KIND_MODE:
+        return parse_number_in_range(key, text, field);
+    case KIND_BOOLEAN:
+        return parse_boolean(text, field);
+    case KIND_LEVEL:
+        return parse_level(text, field);
+    case KIND_WORD:
+        return parse_word(text, field);
+    case KIND_DOMAINS:
+        memset(field, 0, sizeof(struct domain_set));
+        return config_parse_domains(text, field);
+    case KIND_UUID:
+        return config_parse_uuid(text, field);
+    }
+    return -EINVAL;
+}
+
+/* What the keys of the current section fill. */
+static void *section_object(const struct reader *reader)
+{
+    struct config *config = reader->config;
+
+    switch (reader->section) {
+    case SECTION_DOMAIN:
+        return &config->domains[config->domain_count - 1];
+    case SECTION_ZONE:
+        return &config->zones[config->zone_count - 1];
+    default:
+        return config;
+    }
+}
+
+/* "a, b, c": the keys of a section, for messages. */
+static void list_keys(enum section section, char *text, size_t bytes)
+{
+    size_t used = 0;
+
+    text[0] = 0;
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        if (keys[i].section != section || used >= bytes)
+            continue;
+        int n = snprintf(text + used, bytes - used, "%s%s", used ? ", " : "", keys[i].name);
+        used += n > 0 ? (size_t)n : 0;
+    }
+}
+
+/* inih found "name = value". 1 to go on, 0 for an error, as it wants. */
+static int take_value(void *context, const char *section_untracked, const char *name, const char *value)
+{
+    struct reader *reader = context;
+    char allowed[256];
+
+    (void)section_untracked; /* cut to 49 characters; take_section has seen all of it */
+    if (reader->failure)
+        return 0;
+    if (reader->section == SECTION_NONE)
+        return fail(reader, reader->line, "%.64s: it stands before the first section", name) == 0;
+    for (size_t i = 0; i < KEY_COUNT; i++) {
+        if (keys[i].section != reader->section || strcmp(keys[i].name, name) != 0)
+            continue;
+        if (reader->given & (uint64_t)1 << i)
+            return fail(reader, reader->line, "%s: it is given twice in this section", name) == 0;
+        reader->given |= (uint64_t)1 << i;
+        if (parse_value(&keys[i], value, (uint8_t *)section_object(reader) + keys[i].offset) < 0)
+            return fail(reader, reader->line, "%s: \"%.64s\" is not allowed; it takes %s", name, value,
+                        keys[i].allowed) == 0;
+        return 1;
+    }
+    list_keys(reader->section, allowed, sizeof(allowed));
+    return fail(reader, reader->line, "%.64s: there is no such key in [%s]; it takes %s", name,
+                sections[reader->section].name, allowed) == 0;
+}
+
+/* Domains can be named where numbers can, and names go into paths. */
+static bool is_name(const char *name)
+{
+    size_t length = strlen(name);
+
+    if (length == 0 || length >= PROTO_NAME_BYTES || isdigit((unsigned char)name[0]) || name[0] == '.')
+        return false;
+    for (size_t i = 0; i < length; i++)
+        if (!isalnum((unsigned char)name[i]) && !strchr("._-", name[i]))
+            return false;
+    return true;
+}
+
+static int add_domain(struct reader *reader, const char *name)
+{
+    struct config *config = reader->config;
+
+    for (size_t i = 0; i < config->domain_count; i++)
+        if (strcmp(config->domains[i].name, name) == 0)
+            return fail(reader, reader->line, "[domain %s]: line %u has it already", name, config->domains[i].line);
+    void *grown = realloc(config->domains, (config->domain_count + 1) * sizeof(*config->domains));
+    if (!grown)
+        return reader->failure = -ENOMEM;
+    config->domains = grown;
+    struct config_domain *domain = &config->domains[config->domain_count++];
+    *domain = (struct config_domain){.id = CONFIG_UNSET, .line = reader->line};
+    snprintf(domain->name, sizeof(domain->name), "%s", name);
+    return 0;
+}
+
+static int add_zone(struct reader *reader, const char *name)
+{
+    struct config *config = reader->config;
+
+    for (size_t i = 0; i < config->zone_count; i++)
+        if (strcmp(config->zones[i].name, name) == 0)
+            return fail(reader, reader->line, "[zone %s]: line %u has it already", name, config->zones[i].line);
+    void *grown = realloc(config->zones, (config->zone_count + 1) * sizeof(*config->zones));
+    if (!grown)
+        return reader->failure = -ENOMEM;
+    config->zones = grown;
+    struct config_zone *zone = &config->zones[config->zone_count++];
+    *zone = (struct config_zone){.region_bytes = CONFIG_UNSET, .channels = CONFIG_UNSET, .line = reader->line};
+    snprintf(zone->name, sizeof(zone->name), "%s", name);
+    return 0;
+}
+
+/* What stands between the brackets. */
+static int take_section(struct reader *reader, char *text)
+{
+    char *name = strchr(text, ' ');
+
+    if (name) {
+        *name++ = 0;
+        name += strspn(name, " \t");
+    }
+    reader->given = 0;
+    for (size_t i = 1; i < SECTION_COUNT; i++) {
+        if (strcmp(sections[i].name, text) != 0)
+            continue;
+        reader->section = (enum section)i;
+        if (sections[i].named && (!name || !is_name(name)))
+            return fail(reader, reader->line,
+                        "[%s NAME]: a name is needed, of letters, digits, '.', '_' and '-', that begins with none of '.' and a digit",
+                        text);
+        if (!sections[i].named && (name || reader->seen[i]))
+            return fail(reader, reader->line, "[%s]: %s", text, name ? "it takes no name" : "it is there twice");
+        reader->seen[i] = true;
+        if (i == SECTION_DOMAIN)
+            return add_domain(reader, name);
+        return i == SECTION_ZONE ? add_zone(reader, name) : 0;
+    }
+    return fail(reader, reader->line,
+                "[%.64s]: there is no such section; there are broker, local, rebalance, domain NAME and zone NAME", text);
+}
+
+/* Reads a line for inih, as fgets would. Its own notion of sections and continued lines is not used. */
+static char *take_line(char *line, int bytes, void *context)
+{
+    struct reader *reader = context;
+
+    if (reader->failure || !fgets(line, bytes, reader->stream))
+        return NULL;
+    reader->line++;
+    size_t length = strlen(line);
+    if (length == 0 || (line[length - 1] != '\n' && !feof(reader->stream))) {
+        fail(reader, reader->line, length == 0 || (int)length < bytes - 1
+                 ? "there is a zero byte in it" : "the line is longer than 190 characters");
+        return NULL;
+    }
+    size_t indent = strspn(line, " \t");
+    memmove(line, line + indent, length - indent + 1); /* or inih continues the value before */
+    char *end = line[0] == '[' ? strchr(line, ']') : NULL;
+    if (!end)
+        return line;
+    char text[256];
+    snprintf(text, sizeof(text), "%.*s", (int)(end - line - 1), line + 1);
+    take_section(reader, text);
+    return line;
+}
+
+static bool power_of_two(uint64_t n)
+{
+    return n != 0 && (n & (n - 1)) == 0;
+}
+
+static int check_region(struct reader *reader, unsigned line, const char *what, uint64_t bytes, uint64_t channels)
+{
+    if (!power_of_two(bytes))
+        return fail(reader, line, "region-size: %s: it must be a power of two, such as 256M", what);
+    if (bytes < region_size_min(config_channels_for(channels, bytes)))
+        return fail(reader, line, "channels: %s: that many pages of 4K do not fit into the region", what);
+    return 0;
+}
+
+/* What no key alone can tell. */
+static int check_all(struct reader *reader)
+{
+    const struct config *config = reader->config;
+
+    for (size_t i = 0; i < config->domain_count; i++) {
+        const struct config_domain *domain = &config->domains[i];
+        if (domain->id == CONFIG_UNSET)
+            return fail(reader, domain->line, "id: [domain %s] must have one", domain->name);
+        for (size_t j = 0; j < i; j++)
+            if (config->domains[j].id == domain->id)
+                return fail(reader, domain->line, "id: [domain %s] has the number of [domain %s]", domain->name,
+                            config->domains[j].name);
+    }
+    if (strcmp(config->policy_name, "default") != 0)
+        return fail(reader, reader->line, "policy: \"%s\" is not known; it takes default", config->policy_name);
+    if (check_region(reader, reader->line, "[broker]", config->region_bytes, config->channels) < 0)
+        return -EINVAL;
+    for (size_t i = 0; i < config->zone_count; i++) {
+        struct config_zone *zone = &reader->config->zones[i];
+        if (zone->region_bytes == CONFIG_UNSET)
+            zone->region_bytes = config->region_bytes;
+        if (zone->channels == CONFIG_UNSET)
+            zone->channels = config->channels;
+        if (check_region(reader, zone->line, zone->name, zone->region_bytes, zone->channels) < 0)
+            return -EINVAL;
+    }
+    return 0;
+}
+
+int config_read_stream(struct config *config, FILE *stream, const char *name, char error[CONFIG_ERROR_BYTES])
+{
+    struct reader reader = {.config = config, .stream = stream, .name = name, .error = error};
+
+    int r = ini_parse_stream(take_line, &reader, take_value, &reader);
+    if (r < 0 && !reader.failure)
+        reader.failure = -ENOMEM;
+    if (r > 0 && !reader.failure)
+        fail(&reader, (unsigned)r, "this is no [section], no \"key = value\" and no # comment");
+    if (ferror(stream) && !reader.failure)
+        fail(&reader, reader.line, "cannot be read: %s", strerror(errno));
+    if (!reader.failure)
+        check_all(&reader);
+    if (reader.failure == -ENOMEM)
+        snprintf(error, CONFIG_ERROR_BYTES, "%s: out of memory", name);
+    return reader.failure;
+}
+
+int config_read(struct config *config, const char *path, char error[CONFIG_ERROR_BYTES])
+{
+    FILE *stream = fopen(path, "re");
+
+    if (!stream) {
+        int r = -errno;
+        snprintf(error, CONFIG_ERROR_BYTES, "%s: %s", path, strerror(-r));
+        return r;
+    }
+    int r = config_read_stream(config, stream, path, error);
+    fclose(stream);
+    return r;
+}
+
+void config_init(struct config *config)
+{
+    *config = (struct config){
+        .region_bytes = 256 << 20,
+        .channels = CONFIG_UNSET,
+        .connections = 8192,
+        .log_level = LOG_INFO,
+        .ring_max_bytes = 16 << 20,
+        .socket_mode = 0660,
+        .policy_name = "default",
+        .sandbox = true,
+        .local_enable = true,
+    };
+    config_parse_domains("0-255", &config->local_domains);
+}
+
+void config_deinit(struct config *config)
+{
+    free(config->domains);
+    free(config->zones);
+    config->domains = NULL;
+    config->zones = NULL;
+    config->domain_count = config->zone_count = 0;
+}
+
+uint32_t config_channels_for(uint64_t channels, uint64_t region_bytes)
+{
+    if (channels != CONFIG_UNSET)
+        return (uint32_t)channels;
+    /* Pages for a quarter of the region, as many as most will ever want. */
+    uint64_t fit = region_bytes / 4 / LAYOUT_CHANNEL_PAGE_BYTES;
+    return fit < 4096 ? (uint32_t)fit : 4096;
+}

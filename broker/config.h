@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * broker/config.h - what vchand.conf says.
+ *
+ * An INI file; every key has a default, and no file is needed. What is unknown, out of range or said twice is
+ * an error that names file, line and key and says what is allowed: a misspelt quota must not be found out by the domain it should have
+ * held back. The table of keys is in config.c; docs: vchand.conf(5).
+ */
+#ifndef VCHAN_BROKER_CONFIG_H
+#define VCHAN_BROKER_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "broker/zone.h"
+#include "proto/proto.h"
+
+#define CONFIG_PATH "/etc/vchan/vchand.conf"
+#define CONFIG_ERROR_BYTES 512u
+#define CONFIG_WORD_BYTES 64u
+#define CONFIG_UNSET UINT64_MAX
+
+struct config_domain {
+    char name[PROTO_NAME_BYTES];
+    uint64_t id; /* CONFIG_UNSET until given */
+    uint64_t quota_bytes;
+    uint8_t uuid[16];
+    unsigned line; /* of its section */
+};
+
+struct config_zone {
+    char name[PROTO_NAME_BYTES];
+    struct domain_set members;
+    uint64_t region_bytes; /* CONFIG_UNSET: that of [broker] */
+    uint64_t channels;     /* likewise */
+    unsigned line;
+};
+
+struct config {
+    /* [broker] */
+    uint64_t region_bytes;
+    uint64_t channels;    /* CONFIG_UNSET: 4096, or fewer in a small region */
+    uint64_t connections; /* most at once */
+    uint64_t log_level;   /* LOG_* */
+    uint64_t socket_mode;
+    char socket_group[CONFIG_WORD_BYTES]; /* "": none */
+    char policy_name[CONFIG_WORD_BYTES];
+    bool sandbox;
+    uint64_t ring_max_bytes; /* of a ring whose ends wish for no maximum */
+    /* [local] */
+    bool local_enable;
+    struct domain_set local_domains;
+    /* [domain NAME], [zone NAME] */
+    struct config_domain *domains;
+    size_t domain_count;
+    struct config_zone *zones; /* none: one that everybody is in */
+    size_t zone_count;
+};
+
+/* The defaults. */
+void config_init(struct config *config);
+void config_deinit(struct config *config);
+
+/*
+ * Reads a file over the defaults. 0; -EINVAL with the sentence in error; -ENOMEM; what fopen gave (with a sentence).
+ * name: how messages call the stream.
+ */
+int config_read(struct config *config, const char *path, char error[CONFIG_ERROR_BYTES]);
+int config_read_stream(struct config *config, FILE *stream, const char *name, char error[CONFIG_ERROR_BYTES]);
+
+/* Numbers as the configuration and the command line write them: 0, or -EINVAL. Sizes: 4096, 64K, 256M, 2G. */
+int config_parse_number(const char *text, uint64_t *value);
+int config_parse_size(const char *text, uint64_t *bytes);
+/* "0-255, 300": the numbers are added to the set. */
+int config_parse_domains(const char *text, struct domain_set *set);
+int config_parse_uuid(const char *text, uint8_t uuid[16]);
+
+/* Channel pages of a region: as configured, or what suits its size. */
+uint32_t config_channels_for(uint64_t channels, uint64_t region_bytes);
+
+#endif

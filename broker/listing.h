@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * broker/listing.h - one page of a listing, from the tables that other threads may read.
+ *
+ * Pages go by number (of domain or channel) upwards: cursor is one above the last number that was listed. Tables
+ * have no order, so numbers are tried one by one, which costs a look-up each (some tens of nanoseconds) and no memory.
+ */
+#ifndef VCHAN_BROKER_LISTING_H
+#define VCHAN_BROKER_LISTING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/proto.h"
+
+struct broker;
+
+#define LISTING_BYTES \
+    (PROTO_MESSAGE_BYTES_MAX - sizeof(struct proto_header) - sizeof(struct proto_error) - \
+     sizeof(struct proto_list_reply))
+
+struct listing {
+    struct proto_list_reply reply;
+    uint8_t items[LISTING_BYTES] __attribute__((aligned(8)));
+};
+
+/* id: PROTO_LIST_DOMAINS, _CHANNELS or _RINGS. asker: the domain that asks; all but the host see their own. Any thread registered
+ * with RCU. */
+void listing_fill(const struct broker *broker, unsigned id, const struct proto_list *request, uint32_t asker,
+                  uint64_t now_ns, struct listing *listing);
+
+#endif

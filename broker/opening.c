@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "broker/opening.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "broker/broker.h"
+#include "broker/connection.h"
+#include "broker/shortage.h"
+
+/* Where the opener's wishes go: what the server receives is what the client sends. */
+static unsigned sends_in(unsigned end)
+{
+    return end;
+}
+
+static unsigned receives_in(unsigned end)
+{
+    return 1 - end;
+}
+
+static void reply_open(struct connection *connection, uint32_t seq)
+{
+    const struct channel *channel = connection->channel;
+    const struct region *region = &channel->zone->region;
+    const unsigned end = connection->end;
+    const struct proto_channel_open_reply reply = {
+        .channel = channel->number,
+        .role = end == CHANNEL_SERVER ? PROTO_OPEN_SERVER : PROTO_OPEN_CLIENT,
+        .incarnation = channel->incarnation,
+        .region_bytes = region->size_bytes,
+        .page_offset = region_page_offset(region, channel->slot),
+        .data_offset = region->data_offset,
+        .features = region->features,
+        .receive_min = channel->ring[receives_in(end)].min_bytes,
+        .send_min = channel->ring[sends_in(end)].min_bytes,
+    };
+    const int descriptors[] = {region->descriptor, channel->end[end].event_fd, channel->end[1 - end].event_fd};
+
+    connection_reply_descriptors(connection, PROTO_CHANNEL_OPEN, seq, &reply, sizeof(reply), descriptors, 3);
+}
+
+static void join(struct connection *connection, struct channel *channel, unsigned end)
+{
+    waitlist_remove(&connection->waiter);
+    connection->channel = channel;
+    connection->end = end;
+    connection->state = CONNECTION_OPEN;
+    channel_attach(channel, end, connection, connection->pid);
+    broker_channel_joined(connection->broker, channel, end);
+}
+
+/* The client's wishes for what is open already: the smaller maximum counts, and its weight for what it sends. */
+static void take_client_wishes(struct channel *channel, const struct proto_channel_open *open)
+{
+    const uint64_t max_bytes[2] = {[LAYOUT_SERVER_SENDS] = open->receive_max, [LAYOUT_CLIENT_SENDS] = open->send_max};
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct channel_ring *ring = &channel->ring[i];
+        if (max_bytes[i] > 0 && max_bytes[i] < ring->max_bytes)
+            ring->max_bytes = max_bytes[i] > ring->min_bytes ? max_bytes[i] : ring->min_bytes;
+        if (i == LAYOUT_CLIENT_SENDS && open->weight > 0)
+            ring->weight = open->weight;
+        channel_ring_publish(channel, i);
+    }
+}
+
+static int connect_client(struct connection *connection, uint32_t seq, const struct proto_channel_open *open,
+                          struct channel *channel)
+{
+    const struct layout_channel *line = &channel->page->channel;
+
+    if (!line->fence_sleep && !connection->barrier)
+        return connection_refuse(connection, -EPERM,
+                                 "the channel's ends rely on membarrier, and this client has not registered for it");
+    take_client_wishes(channel, open);
+    join(connection, channel, CHANNEL_CLIENT);
+    reply_open(connection, seq);
+    return 0;
+}
+
+/* The channel of that name that waits for its client, with a server that lives. */
+static struct channel *find_waiting(struct broker *broker, const struct channel_key *key)
+{
+    struct channel *channel = channels_find_key(&broker->channels, key);
+
+    if (!channel || channel->state != LAYOUT_CHANNEL_WAITING)
+        return NULL;
+    if (connection_is_alive(channel->end[CHANNEL_SERVER].connection))
+        return channel;
+    connection_doom(channel->end[CHANNEL_SERVER].connection, NULL);
+    return NULL;
+}
+
+/* A server has come: whoever waits longest for one of its name gets it. */
+static void serve_waiter(struct broker *broker, struct channel *channel)
+{
+    struct waiter *waiter;
+
+    while (channel->state == LAYOUT_CHANNEL_WAITING && (waiter = waitlist_first(&broker->waitlist, &channel->key))) {
+        struct connection *client = caa_container_of(waiter, struct connection, waiter);
+        if (!connection_is_alive(client)) {
+            connection_doom(client, NULL);
+            continue;
+        }
+        const uint32_t seq = client->waiter_seq;
+        int r = connect_client(client, seq, &client->waiter_open, channel);
+        if (r < 0) {
+            connection_leave(client);
+            connection_reply(client, PROTO_CHANNEL_OPEN, seq, r, NULL, 0, NULL, 0);
+        }
+    }
+}
+
+/* 0 is the default. Zero when there is no such size. */
+static uint64_t round_min(uint64_t bytes)
+{
+    uint64_t rounded = LAYOUT_BLOCK_BYTES;
+
+    while (rounded < bytes && rounded)
+        rounded *= 2;
+    return rounded;
+}
+
+static int make_wishes(struct connection *connection, const struct proto_channel_open *open, struct zone *zone,
+                       struct channel_wishes *wishes)
+{
+    const struct broker *broker = connection->broker;
+
+    wishes->min_bytes[LAYOUT_SERVER_SENDS] = round_min(open->send_min);
+    wishes->min_bytes[LAYOUT_CLIENT_SENDS] = round_min(open->receive_min);
+    wishes->max_bytes[LAYOUT_SERVER_SENDS] = open->send_max;
+    wishes->max_bytes[LAYOUT_CLIENT_SENDS] = open->receive_max;
+    wishes->weight = open->weight ? open->weight : 100;
+    wishes->fence_sleep = !(broker->barrier_works && connection->barrier);
+    for (unsigned i = 0; i < 2; i++) {
+        const uint64_t min_bytes = wishes->min_bytes[i];
+        if (min_bytes == 0 || min_bytes > zone->region.data_bytes)
+            return connection_refuse(connection, -ENOSPC,
+                                     "a ring of that size can never be: the region holds %" PRIu64 " bytes for all",
+                                     zone->region.data_bytes);
+        if (wishes->max_bytes[i] == 0)
+            wishes->max_bytes[i] = broker->config.ring_max_bytes;
+        if (wishes->max_bytes[i] < min_bytes)
+            wishes->max_bytes[i] = min_bytes;
+    }
+    return 0;
+}
+
+/* Is the name free? A server that died just now does not count. */
+static int check_unserved(struct connection *connection, const struct channel_key *key)
+{
+    const struct channel *channel = channels_find_key(&connection->broker->channels, key);
+
+    if (!channel)
+        return 0;
+    struct connection *server = channel->end[CHANNEL_SERVER].connection;
+    if (!connection_is_alive(server)) {
+        connection_doom(server, NULL);
+        return 0;
+    }
+    return connection_refuse(connection, -EADDRINUSE, "port %u for domain %u is served by pid %u already", key->port,
+                             key->client_domain, server->pid);
+}
+
+static int serve(struct connection *connection, uint32_t seq, const struct proto_channel_open *open,
+                 const struct channel_key *key)
+{
+    struct broker *broker = connection->broker;
+    struct zone *zone = broker_zone_for(broker, key->server_domain, key->client_domain);
+    struct channel_wishes wishes;
+    struct channel *channel;
+    unsigned ring;
+
+    int r = check_unserved(connection, key);
+    if (r < 0)
+        return r;
+    r = make_wishes(connection, open, zone, &wishes);
+    if (r < 0)
+        return r;
+    r = channel_new(&broker->channels, zone, key, &wishes, broker_now_ns(), &channel, &ring);
+    if (r < 0)
+        return shortage_refuse(connection, r, zone, key, &wishes, ring);
+    join(connection, channel, CHANNEL_SERVER);
+    reply_open(connection, seq);
+    if (connection->state == CONNECTION_OPEN)
+        serve_waiter(broker, channel);
+    return 0;
+}
+
+static int connect_or_wait(struct connection *connection, uint32_t seq, const struct proto_channel_open *open,
+                           const struct channel_key *key)
+{
+    struct broker *broker = connection->broker;
+    struct channel *channel = find_waiting(broker, key);
+
+    if (channel)
+        return connect_client(connection, seq, open, channel);
+    if (open->flags & PROTO_OPEN_NONBLOCK)
+        return connection_refuse(connection, -ENXIO, "no server of domain %u waits on port %u for domain %u",
+                                 key->server_domain, key->port, key->client_domain);
+    connection->waiter_seq = seq;
+    connection->waiter_open = *open;
+    connection->state = CONNECTION_WAITING;
+    waitlist_add(&broker->waitlist, &connection->waiter, key);
+    return 0;
+}
+
+int opening_request(struct connection *connection, uint32_t seq, const struct proto_channel_open *open)
+{
+    struct broker *broker = connection->broker;
+    const uint32_t me = connection->domain, peer = open->peer_domain;
+    const struct channel_key i_serve = {.server_domain = me, .client_domain = peer, .port = open->port};
+    const struct channel_key peer_serves = {.server_domain = peer, .client_domain = me, .port = open->port};
+
+    int r = domains_check(&broker->domains, peer);
+    if (r < 0)
+        return connection_refuse(connection, r, r == -ENOENT ? "there is no domain %u" : "domain %u does not run", peer);
+    if (!broker_zone_for(broker, me, peer))
+        return connection_refuse(connection, -EPERM, "domains %u and %u have no zone in common", me, peer);
+    switch (open->mode) {
+    case PROTO_OPEN_SERVER:
+        return serve(connection, seq, open, &i_serve);
+    case PROTO_OPEN_CLIENT:
+        return connect_or_wait(connection, seq, open, &peer_serves);
+    default: {
+        struct channel *channel = find_waiting(broker, &peer_serves);
+        return channel ? connect_client(connection, seq, open, channel) : serve(connection, seq, open, &i_serve);
+    }
+    }
+}

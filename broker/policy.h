@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * broker/policy.h - who should have how much memory: a pure function from samples to a plan.
+ *
+ * No I/O, no clock, no allocation: time and memory are in the input, so a plan can be tested, replayed and simulated. Linear in
+ * the number of rings. One call is about one region (one zone).
+ *
+ * What a policy knows of the past is in struct policy_ring, which broker/policy_track.h makes from the rings' counters.
+ *
+ * THE DEFAULT POLICY
+ *
+ *   hungry    its producer stalls, and its consumer reads: it wants its size times grow_percent (pressure_percent when the
+ *             producer lacks space at this moment), but not more than its consumer drains in horizon_ms. Beyond cache_bytes only
+ *             while growing helps: the consumer runs empty at times (a reader that is always busy has enough in
+ *             front of it), and the last growth made the stalls shorter.
+ *   idle      nothing has gone through it for idle_ms: it wants its floor.
+ *   surplus   it has needed no more than shrink_percent of its size for calm_ms: it wants twice what it needed.
+ *   unread    it holds bytes and nobody has read for unread_ms: it wants what it holds. Nothing is given to it.
+ *   content   everything else: it wants what it has.
+ *
+ *   The floor is the minimum, and what the producer promised its program. idle_ms and calm_ms double for a ring that had to
+ *   grow again soon after it shrank (policy_ring.patience), so a load that comes and goes finds its memory in place.
+ *
+ *   If the wishes do not fit, the dynamic threshold of Choudhury and Hahne ("Dynamic queue length thresholds for
+ *   shared-memory packet switches", 1998) says what a ring may hold: alpha * weight * what stays free. Solved for all rings at once that
+ *   is a level L with
+ *
+ *       sum of min(wish, weight * L)  +  L / alpha  =  memory that there is
+ *
+ *   so equals get equal, and what stays free is what one ring of alpha weights holds: a ring that moves needs its new extent
+ *   before it can give up the old one. Rings above their level by more than hysteresis_percent give to those below. Idle,
+ *   surplus and unread rings give at once then, without the patience.
+ *
+ *   Nothing changes within dwell_ms of the ring's last change, but that one that grew may grow again after grow_dwell_ms.
+ */
+#ifndef VCHAN_BROKER_POLICY_H
+#define VCHAN_BROKER_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Every field has a key of the same name in [rebalance] of vchand.conf. */
+struct policy_config {
+    uint64_t period_ms;          /* between two rounds, while there is traffic; 10 to 60000 */
+    uint64_t notifications;      /* doorbells of an end after which there is a round; 0: never */
+    uint64_t dwell_ms;           /* at least, between two changes of a ring */
+    uint64_t grow_dwell_ms;      /* at least, between two growths of a ring */
+    uint64_t stall_permille;     /* share of the time stalled from which a ring is hungry */
+    uint64_t grow_percent;       /* 101 to 1600 */
+    uint64_t pressure_percent;   /* 101 to 1600 */
+    uint64_t shrink_percent;     /* 1 to 50 */
+    uint64_t hysteresis_percent; /* smaller changes for the sake of fairness are not worth a move */
+    uint64_t calm_ms;
+    uint64_t idle_ms;
+    uint64_t unread_ms;
+    uint64_t horizon_ms;
+    uint64_t cache_bytes;
+    uint64_t alpha_percent;    /* of the dynamic threshold, for weight 100 */
+    uint64_t reserve_permille; /* of the region, never given to rings: for new channels */
+    uint64_t moves_max;        /* a round; 1 to 4096 */
+    uint64_t move_bytes_max;   /* a round, of new extents */
+};
+
+/* The defaults. */
+void policy_config_init(struct policy_config *config);
+/* NULL, or the name of the first field that is out of its range or contradicts another. */
+const char *policy_config_check(const struct policy_config *config);
+
+enum policy_reason {
+    POLICY_NO_REASON,
+    /* Decisions to change. */
+    POLICY_STALLS,     /* grows */
+    POLICY_IDLE,       /* shrinks */
+    POLICY_SURPLUS,    /* shrinks */
+    POLICY_UNREAD,     /* shrinks */
+    POLICY_FAIR_SHARE, /* shrinks for hungrier ones */
+    POLICY_EQUAL_SHARE, /* of policy "static" */
+    /* Decisions not to, though it wants to grow. */
+    POLICY_NOT_READ,
+    POLICY_AT_MAX,
+    POLICY_AT_QUOTA,
+    POLICY_REGION_FULL,
+    POLICY_DWELLS,
+    POLICY_READER_BUSY,
+    POLICY_NO_HELP, /* the last growth did not make stalls shorter */
+    POLICY_LATER,   /* this round's moves are used up */
+};
+
+/* One ring, as the policy sees it. Sizes in bytes. "Interval": since the last regular round, at least half a period. */
+struct policy_ring {
+    /* Who. */
+    uint64_t incarnation;
+    uint32_t channel;
+    uint32_t ring;
+    uint32_t domain; /* index of its sender in policy_input.domains */
+    /* What it has and may have. */
+    uint32_t weight; /* 1 to 1000 */
+    uint64_t size_bytes;
+    uint64_t min_bytes;
+    uint64_t max_bytes;
+    uint64_t promised_bytes;
+    bool moving; /* its old extent is not free: it cannot change now */
+    /* What it does: in this interval and in the one before. */
+    uint64_t interval_ns, last_interval_ns;
+    uint64_t sent_bytes, last_sent_bytes;
+    uint64_t received_bytes, last_received_bytes;
+    uint64_t stalls, last_stalls;
+    uint64_t stall_ns, last_stall_ns;
+    uint64_t sender_sleeps, receiver_sleeps; /* this interval */
+    uint64_t operations;                     /* this interval, both ends */
+    bool stalled;                            /* its producer lacks space now */
+    /* What it has done for longer. */
+    uint64_t held_bytes;
+    uint64_t peak_bytes;   /* most bytes held at once in the last calm_ms << patience, up to twice that */
+    uint64_t active_ns;    /* when a byte was last seen going in or out; 0: never */
+    uint64_t received_ns;  /* when a byte was last seen going out; when it was opened: nothing has */
+    uint64_t stalled_ns;   /* when it last stalled; 0: never */
+    uint64_t starved_ns;   /* when its consumer was last seen to have nothing to read; 0: never */
+    uint64_t changed_ns;   /* when its size last changed; when it was opened: never */
+    bool grew;             /* that change was a growth */
+    bool no_help;          /* and the stalls were no shorter after it */
+    uint32_t patience;     /* 0 to POLICY_PATIENCE_MAX */
+    enum policy_reason refused; /* last refusal recorded, POLICY_NO_REASON: none lately */
+};
+
+#define POLICY_PATIENCE_MAX 6u
+
+struct policy_domain {
+    uint32_t domain;
+    uint64_t charged_bytes;
+    uint64_t quota_bytes; /* 0: none */
+};
+
+/* The caller's buffers; the policy writes what it likes into scratch. */
+struct policy_scratch {
+    uint64_t wish_bytes;
+    uint32_t next;
+    uint8_t kind;
+    uint8_t reason;
+};
+
+struct policy_input {
+    uint64_t now_ns; /* CLOCK_MONOTONIC */
+    uint64_t total_bytes;
+    uint64_t free_bytes;
+    const struct policy_ring *rings;
+    size_t ring_count;
+    const struct policy_domain *domains;
+    size_t domain_count;
+    struct policy_scratch *scratch; /* ring_count many */
+    uint64_t *domain_scratch;       /* domain_count many */
+    bool pressure;                  /* an extra round because somebody lacks space: only grow, and what makes room for that */
+};
+
+struct policy_decision {
+    uint32_t index; /* in policy_input.rings */
+    bool refused;   /* to_bytes is what it wanted */
+    enum policy_reason reason;
+    uint64_t from_bytes;
+    uint64_t to_bytes;
+    uint64_t number; /* for the sentence: per mille stalled, ms idle, bytes needed, ... as policy_reason_text has it */
+};
+
+/* Shrinks come before grows. Returns how many were written, at most max. */
+typedef size_t policy_plan_function(const struct policy_input *input, const struct policy_config *config,
+                                    struct policy_decision *decisions, size_t max);
+
+struct policy {
+    const char *name;
+    policy_plan_function *plan;
+};
+
+/* By name ("default", "static"); NULL: none of that name. */
+const struct policy *policy_find(const char *name);
+/* "default, static": for messages. */
+const char *policy_names(void);
+
+policy_plan_function policy_default_plan;
+policy_plan_function policy_static_plan;
+
+/* "its sender stalled 41% of the time": writes a sentence, NUL-terminated, cut if it must be. */
+void policy_reason_text(const struct policy_decision *decision, char *text, size_t text_bytes);
+
+#endif

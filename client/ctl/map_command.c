@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* vchanctl map: the data section drawn, with a legend. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "client/ctl/ctl.h"
+#include "client/ctl/json.h"
+#include "client/ctl/map.h"
+#include "client/ctl/names.h"
+#include "client/ctl/quantity.h"
+#include "client/ctl/table.h"
+
+#define STRIP_LINES_MAX 8u
+
+struct picture {
+    struct names names;
+    struct broker_items extents; /* proto_extent_info, by offset */
+    struct proto_broker_info info;
+    uint32_t *letters; /* of each extent */
+};
+
+static int picture_load(struct picture *picture, struct broker_link *link)
+{
+    int r =
+        broker_link_call(link, PROTO_BROKER_INFO, NULL, 0, &picture->info, sizeof(picture->info));
+
+    if (r == 0)
+        r = names_load(&picture->names, link);
+    if (r == 0)
+        r = broker_link_list(link, PROTO_LIST_EXTENTS, 0, PROTO_ANY,
+                             sizeof(struct proto_extent_info), &picture->extents);
+    if (r < 0)
+        return r;
+    picture->extents.count =
+        map_order(picture->extents.items, picture->extents.count, picture->info.data_bytes);
+    picture->letters = calloc(picture->extents.count + 1, sizeof(*picture->letters));
+    if (!picture->letters)
+        return -ENOMEM;
+    return map_letters(picture->extents.items, picture->extents.count, picture->letters);
+}
+
+static void picture_deinit(struct picture *picture)
+{
+    names_deinit(&picture->names);
+    broker_items_deinit(&picture->extents);
+    free(picture->letters);
+}
+
+static const char *kind_text(uint32_t kind)
+{
+    return kind == PROTO_EXTENT_FREE   ? "free"
+           : kind == PROTO_EXTENT_RING ? "ring"
+           : kind == PROTO_EXTENT_OLD  ? "old"
+                                       : "unknown";
+}
+
+static int write_json(const struct picture *picture, bool indented)
+{
+    const struct proto_extent_info *extents = picture->extents.items;
+    struct json *object = json_new_object(), *array = json_new_array();
+
+    for (size_t i = 0; i < picture->extents.count; i++) {
+        const struct proto_extent_info *e = &extents[i];
+        struct json *extent = json_new_object();
+        json_set_number(extent, "offset_bytes", e->offset_bytes);
+        json_set_number(extent, "size_bytes", e->size_bytes);
+        json_set_text(extent, "kind", kind_text(e->kind));
+        if (e->kind != PROTO_EXTENT_FREE) {
+            json_set_number(extent, "channel", e->channel);
+            json_set_number(extent, "ring", e->ring);
+            names_set_json(&picture->names, extent, "owner_domain", e->owner_domain);
+        }
+        json_push(array, extent);
+    }
+    json_set_number(object, "data_bytes", picture->info.data_bytes);
+    json_set_number(object, "free_bytes", picture->info.free_bytes);
+    json_set_number(object, "largest_free_bytes", picture->info.largest_free_bytes);
+    json_set(object, "extents", array);
+    return json_write(object, stdout, indented);
+}
+
+/* The colour a ring has in the strip and the legend: one of six, another one for each turn of the
+ * alphabet. */
+static unsigned colour_of(uint32_t letter)
+{
+    return 31 + (letter + letter / MAP_LETTERS) % 6;
+}
+
+static void print_cell(const struct map_cell *cell, bool colour)
+{
+    if (!colour || cell->letter == UINT32_MAX)
+        putchar(cell->character);
+    else if (cell->character >= 'a')
+        printf("\033[2;%um%c\033[0m", colour_of(cell->letter), cell->character);
+    else
+        printf("\033[7;%um%c\033[0m", colour_of(cell->letter), cell->character);
+}
+
+static int print_strip(const struct picture *picture, const struct ctl *ctl)
+{
+    struct map_scale scale = map_scale(picture->extents.items, picture->extents.count,
+                                       (size_t)ctl->width * STRIP_LINES_MAX);
+    struct map_cell *cells = calloc(scale.cell_count + 1, sizeof(*cells));
+    uint64_t shown_bytes = scale.cell_count * scale.cell_bytes;
+
+    if (!cells)
+        return -ENOMEM;
+    map_draw(picture->extents.items, picture->extents.count, picture->letters, &scale, cells);
+    printf(
+        "%s for data, %s free, the largest run %s; one character is %s\n",
+        quantity_size(picture->info.data_bytes).text, quantity_size(picture->info.free_bytes).text,
+        quantity_size(picture->info.largest_free_bytes).text, quantity_size(scale.cell_bytes).text);
+    for (size_t i = 0; i < scale.cell_count; i++) {
+        print_cell(&cells[i], ctl->colour);
+        if ((i + 1) % ctl->width == 0 || i + 1 == scale.cell_count)
+            putchar('\n');
+    }
+    if (shown_bytes < picture->info.data_bytes)
+        printf("%s%s free up to the end\n", scale.cell_count ? "then " : "",
+               quantity_size(picture->info.data_bytes - shown_bytes).text);
+    free(cells);
+    return 0;
+}
+
+static int print_legend(const struct picture *picture, const struct ctl *ctl)
+{
+    static const struct table_column columns[] = {
+        {"", TABLE_LEFT},        {"RING", TABLE_RIGHT}, {"OWNER", TABLE_LEFT},
+        {"OFFSET", TABLE_RIGHT}, {"SIZE", TABLE_RIGHT}, {"KIND", TABLE_LEFT},
+    };
+    const struct proto_extent_info *extents = picture->extents.items;
+    struct table table;
+    int r;
+
+    table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
+    for (size_t i = 0; i < picture->extents.count; i++) {
+        const struct proto_extent_info *e = &extents[i];
+        if (e->kind == PROTO_EXTENT_FREE)
+            continue;
+        table_add(&table, "%c", map_letter(picture->letters[i], e->kind));
+        table_add(&table, "%u.%u", e->channel, e->ring);
+        table_add(&table, "%s", names_text(&picture->names, e->owner_domain).text);
+        table_add(&table, "0x%" PRIx64, e->offset_bytes);
+        table_add(&table, "%s", quantity_size(e->size_bytes).text);
+        table_add(&table, "%s", kind_text(e->kind));
+    }
+    r = table.cell_count > 0 || table.failed ? table_print(&table, stdout, ctl->colour) : 0;
+    table_deinit(&table);
+    return r;
+}
+
+static int map_run(struct ctl *ctl, int argc, char **argv)
+{
+    struct picture picture = {0};
+    int r = picture_load(&picture, &ctl->link);
+
+    (void)argc;
+    (void)argv;
+    if (r == 0 && ctl->json) {
+        r = write_json(&picture, !(ctl->options & CTL_OPTION_WATCH));
+    } else if (r == 0) {
+        r = print_strip(&picture, ctl);
+        if (r == 0)
+            r = print_legend(&picture, ctl);
+    }
+    picture_deinit(&picture);
+    return r < 0 ? ctl_fail(ctl, r, "cannot draw the map") : CTL_OK;
+}
+
+const struct ctl_command map_command = {
+    .name = "map",
+    .arguments = "",
+    .summary = "the data section drawn as text: which ring lies where",
+    .help = "A strip as wide as the terminal (COLUMNS where there is none, else 80) and at\n"
+            "most 8 lines high, up to the last memory in use. Each ring has a letter, in\n"
+            "lower case for the memory of an old generation that is not free yet; '.' is\n"
+            "free, '#' several rings in one character. The legend lists the extents by\n"
+            "offset; letters repeat after 26 rings. Domain 0 only.\n"
+            "\n"
+            "JSON: {data_bytes, free_bytes, largest_free_bytes, \"extents\": [{offset_bytes,\n"
+            "size_bytes, kind, channel, ring, owner_domain, owner_domain_name}]}. kind:\n"
+            "\"free\" (then without the four last), \"ring\", \"old\".\n",
+    .options = CTL_OPTION_WATCH,
+    .run = map_run,
+};

@@ -27,6 +27,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 typedef int EVTCHN;
 
@@ -118,6 +119,7 @@ int libvchan_buffer_space(libvchan_t *ctrl);
 /* Blocking is the default. */
 void libvchan_set_blocking(libvchan_t *ctrl, bool blocking);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

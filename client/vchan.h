@@ -35,6 +35,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct vchan;
 
@@ -182,6 +183,7 @@ int vchan_each_channel(const struct vchan_options *options, int all,
 int vchan_each_domain(const struct vchan_options *options,
                       int (*each)(const struct vchan_domain_item *item, void *context), void *context);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

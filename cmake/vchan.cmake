@@ -27,3 +27,8 @@ option(VCHAN_WERROR "Make warnings errors" OFF)
 if(VCHAN_WERROR)
   add_compile_options(-Werror)
 endif()
+
+# The ring's operations are a few loads and stores; across files they are worth inlining (measured: 5.4 to 3.8 ns).
+if(CMAKE_C_COMPILER_ID STREQUAL GNU AND CMAKE_BUILD_TYPE MATCHES "Rel" AND NOT VCHAN_SANITIZE)
+  set(CMAKE_INTERPROCEDURAL_OPTIMIZATION ON)
+endif()

@@ -367,6 +367,9 @@ void ring_producer_stall_end(struct ring_producer *producer)
 
 bool ring_producer_close(struct ring_producer *producer)
 {
+    /* A promise to somebody who writes nothing more pins nothing. */
+    producer->promised = 0;
+    order_store_plain(&producer->shared->producer_status.promised, 0u);
     order_store_release(&producer->shared->producer_sleep.closed, 1u);
     order_fence(); /* whatever the mode: pairs with order_sleep() in end_arm() */
     return order_load_acquire(&producer->shared->consumer_sleep.armed) != 0;

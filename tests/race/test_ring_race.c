@@ -15,6 +15,22 @@
 #include "ring/mutation.h"
 #include "tests/race/stress.h"
 
+#if RING_MUTATION_BUILD
+static void test_the_planted_bug_is_found(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 12; seed++) {
+        struct stress_options options = {.seconds = 5, .seed = seed};
+        struct stress_result result;
+        stress_run(&options, &result);
+        if (result.failed) {
+            print_message("found with seed %u: %s\n", seed, result.why);
+            return;
+        }
+    }
+    fail_msg("the stress runs did not notice the bug");
+}
+#else
 static unsigned seconds(void)
 {
     const char *wanted = getenv("VCHAN_RACE_SECONDS");
@@ -38,22 +54,6 @@ static void run(struct stress_options options)
     assert_true(result.bytes > 100000 && result.generations > 50 && result.followed > 10);
 }
 
-#if RING_MUTATION_BUILD
-static void test_the_planted_bug_is_found(void **state)
-{
-    (void)state;
-    for (unsigned seed = 1; seed <= 12; seed++) {
-        struct stress_options options = {.seconds = 5, .seed = seed};
-        struct stress_result result;
-        stress_run(&options, &result);
-        if (result.failed) {
-            print_message("found with seed %u: %s\n", seed, result.why);
-            return;
-        }
-    }
-    fail_msg("the stress runs did not notice the bug");
-}
-#else
 static void test_processes_without_fences(void **state)
 {
     (void)state;

@@ -40,12 +40,12 @@ void help_print(FILE *stream)
           "\n"
           "Environment:\n"
           "  VCHAN_RUNTIME_DIR  directory of the broker's socket\n"
-          "  VCHAN_DOMAIN       the domain to ask as (default 0, which administers the broker)\n"
+          "  VCHAN_DOMAIN       the domain to ask as (default 0, which may do everything)\n"
           "  NO_COLOR           no colours on a terminal\n"
           "  COLUMNS            width for map where the output is no terminal\n"
           "\n"
-          "Exit status: 0 done, 1 the broker refused or failed, 2 the command line is wrong,\n"
-          "3 no broker could be reached.\n",
+          "Exit status: 0 done, 1 the broker refused or failed, 2 the command line is\n"
+          "wrong, 3 no broker could be reached.\n",
           stream);
 }
 

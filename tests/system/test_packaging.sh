@@ -1,0 +1,75 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# What is installed fits what was built: the example configuration is accepted and complete, as is its man page; the packages that
+# ./demo and ./check install exist; the units are right.
+set -euo pipefail
+
+source_dir=${VCHAN_SOURCE:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
+bin=${VCHAN_BIN:-$source_dir/build/bin}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+count=0 failures=0
+
+# TAP, so that each is counted.
+result() {
+    local status=$1
+    shift
+    count=$((count + 1))
+    if [ "$status" -eq 0 ]; then
+        echo "ok $count - $*"
+    else
+        echo "not ok $count - $*"
+        failures=1
+    fi
+}
+skipped() {
+    count=$((count + 1))
+    echo "ok $count # SKIP $*"
+}
+holds() {
+    local name=$1 status=0
+    shift
+    "$@" || status=1
+    result "$status" "$name"
+}
+
+example=$source_dir/packaging/vchand.conf
+sed 's/^#\([][a-z]\)/\1/' "$example" >"$work/all.conf"
+holds "the example configuration is accepted" "$bin/vchand" --check-config -c "$example"
+holds "and with every key uncommented" "$bin/vchand" --check-config -c "$work/all.conf"
+holds "a wrong key in it is not" bash -c "echo 'nonsense = 1' >>$work/all.conf; ! $bin/vchand --check-config -c $work/all.conf 2>/dev/null"
+
+# "section key", from the broker's table, the example and the page.
+sed -n 's/^ *{SECTION_\([A-Z]*\), "\([a-z-]*\)".*/\1 \2/p; s/^ *POLICY\(_SIZE\)\?("\([a-z-]*\)".*/REBALANCE \2/p' \
+    "$source_dir"/broker/config*.c | tr '[:upper:]' '[:lower:]' | sort -u >"$work/broker"
+awk '/^#?\[/ { sub(/^#?\[/, ""); sub(/[] ].*/, ""); section = $0 }
+    /^#?[a-z-]+ = / { sub(/^#/, ""); print section, $1 }' "$example" | sort -u >"$work/example"
+awk '/^\.Ss \[/ { section = $2; gsub(/[][]/, "", section) }
+    /^\.It Cm [a-z-]+ = / && section { print section, $3 }' "$source_dir/docs/man/vchand.conf.5" | sort -u >"$work/page"
+holds "the broker has keys" test "$(wc -l <"$work/broker")" -gt 20
+holds "the example configuration has all keys" diff "$work/broker" "$work/example"
+holds "vchand.conf.5 has all keys" diff "$work/broker" "$work/page"
+
+if command -v apt-cache >/dev/null && apt-cache policy gcc | grep -q 'Candidate: [0-9]'; then
+    while IFS= read -r package; do
+        holds "Debian has $package" bash -c "apt-cache policy $package | grep -q 'Candidate: [0-9]'"
+    done < <("$source_dir/packaging/install-missing" --list build demo test bench)
+else
+    skipped "there are no package lists here"
+fi
+
+if command -v systemd-analyze >/dev/null; then
+    cp "$source_dir/packaging/vchand.socket" "$work"
+    for unit in vchand vchanfs; do
+        sed 's|@CMAKE_INSTALL_FULL_BINDIR@/[a-z]*|/bin/true|' "$source_dir/packaging/$unit.service.in" >"$work/$unit.service"
+    done
+    # It also looks for the manual pages, which are not installed here.
+    output=$(systemd-analyze verify "$work"/*.service 2>&1 | grep -E "vchan" | grep -v "Command 'man " || true)
+    [ -z "$output" ] || echo "$output"
+    holds "systemd accepts the units" test -z "$output"
+else
+    skipped "there is no systemd-analyze here"
+fi
+
+echo "1..$count"
+exit "$failures"

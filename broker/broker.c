@@ -61,12 +61,12 @@ void broker_channel_joined(struct broker *broker, struct channel *channel, unsig
 
 void broker_channel_left(struct broker *broker, struct channel *channel, unsigned end)
 {
-    const uint32_t number = channel->number;
-
     order_store_plain(&broker->closes, broker->closes + 1);
     count_end(broker, channel, end, -1);
-    if (channel_detach(channel, end))
-        log_debug(&broker->log, "channel %u: freed", number);
+    if (channel_detach(channel, end)) {
+        log_debug(&broker->log, "channel %u: freed", channel->number);
+        channel_free(channel);
+    }
 }
 
 int broker_quota_set(struct broker *broker, uint32_t number, uint64_t quota_bytes)

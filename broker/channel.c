@@ -330,10 +330,8 @@ bool channel_detach(struct channel *channel, unsigned end)
     channel->end[end].connection = NULL;
     if (end == CHANNEL_SERVER)
         stop_serving(channel);
-    if (!channel->end[other].connection) {
-        channel_free(channel);
+    if (!channel->end[other].connection)
         return true;
-    }
     close_sleep_lines(channel, end);
     set_gone(channel, end == CHANNEL_SERVER ? LAYOUT_GONE_SERVER : LAYOUT_GONE_CLIENT);
     channel_wake(channel, other);

@@ -143,7 +143,7 @@ void channel_abandon(struct channel *channel);
 /* An end comes: the client's makes it CONNECTED and wakes the server. */
 void channel_attach(struct channel *channel, unsigned end, struct connection *connection, uint32_t pid);
 
-/* An end has gone. True: nobody is left, and the channel is freed. */
+/* An end has gone. True: nobody is left, channel_free it. */
 bool channel_detach(struct channel *channel, unsigned end);
 
 /* The broker ends it: state CLOSED, both ends woken; they detach later. reason: errno, 0. gone: more bits to set. */

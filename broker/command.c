@@ -179,7 +179,7 @@ static const struct {
 };
 
 /* The rules of proto/proto.h, in the order in which they are told. */
-static int check_and_handle(struct connection *connection, const struct proto_message *message)
+static int check_and_handle(struct connection *connection, const struct proto_message *message, bool attached)
 {
     const unsigned id = message->header.id;
 
@@ -192,7 +192,7 @@ static int check_and_handle(struct connection *connection, const struct proto_me
     if (r < 0)
         return connection_refuse(connection, r, "domain %u may not use %s", connection->domain,
                                  proto_command_find(id)->name);
-    r = message->descriptor_count > 0 ? -EINVAL : proto_request_check(id, message->body, message->header.size);
+    r = attached ? -EINVAL : proto_request_check(id, message->body, message->header.size);
     if (r < 0)
         return connection_refuse(connection, r, "a malformed %s", proto_command_find(id)->name);
     return commands[id].handle(connection, message);
@@ -212,7 +212,7 @@ static void on_broken(struct connection *connection, const struct proto_event_br
     channel_close(channel, EPROTO, 0);
 }
 
-static void handle_event(struct connection *connection, const struct proto_message *message)
+static void handle_event(struct connection *connection, const struct proto_message *message, bool attached)
 {
     const unsigned id = message->header.id;
 
@@ -220,7 +220,7 @@ static void handle_event(struct connection *connection, const struct proto_messa
         connection_log(connection, LOG_INFO, "event %#x is unknown or not allowed: ignored", id);
         return;
     }
-    if (message->header.seq != 0 || message->descriptor_count > 0 ||
+    if (message->header.seq != 0 || attached ||
         proto_event_check(id, message->body, message->header.size) < 0) {
         connection_doom(connection, "it sent a malformed event");
         return;
@@ -234,9 +234,11 @@ static void handle_event(struct connection *connection, const struct proto_messa
 void command_dispatch(struct connection *connection, struct proto_message *message)
 {
     const uint16_t id = message->header.id;
+    const bool attached = message->descriptor_count > 0;
 
+    proto_message_close(message); /* nothing that is sent to the broker has any */
     if (id & PROTO_EVENT) {
-        handle_event(connection, message);
+        handle_event(connection, message, attached);
         return;
     }
     if (message->header.seq != connection->last_seq + 1) {
@@ -244,7 +246,7 @@ void command_dispatch(struct connection *connection, struct proto_message *messa
         return;
     }
     connection->last_seq = message->header.seq;
-    int r = check_and_handle(connection, message);
+    int r = check_and_handle(connection, message, attached);
     if (r < 0)
         connection_reply(connection, id, message->header.seq, r, NULL, 0, NULL, 0);
 }

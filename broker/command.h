@@ -2,7 +2,7 @@
 /*
  * broker/command.h - what happens to a message: the rules of proto/proto.h, then a handler by table.
  *
- * Event loop. A connection may be doomed afterwards.
+ * Event loop. A connection may be doomed afterwards. Descriptors that came with the message are closed.
  */
 #ifndef VCHAN_BROKER_COMMAND_H
 #define VCHAN_BROKER_COMMAND_H

@@ -196,7 +196,6 @@ static void receive_one(struct connection *connection)
 
     if (r == 1) {
         command_dispatch(connection, &message);
-        proto_message_close(&message);
         return;
     }
     if (r == -EAGAIN)

@@ -151,9 +151,9 @@ int transfer_receive(struct vchan *v, void *data, size_t n)
         release(v, n);
         return 0;
     }
-    if (r != -EMSGSIZE)
+    if (r != -EMSGSIZE && r != -EAGAIN)
         return r;
-    /* More than an extent, or on both sides of a switch: in pieces, once all are there. */
+    /* Fewer are there; or they lie on both sides of a switch: then in pieces, once all are there. */
     if (ring_consumer_available(&v->receiving.ring, n) < n)
         return n > receiving_capacity(v) ? -EMSGSIZE : -EAGAIN;
     for (size_t done = 0; done < n;) {

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A program that waits sleeps: it takes no CPU time while nothing happens, and hears of what does. */
+#include <pthread.h>
+#include <sys/select.h>
+
+#include <libvchan.h>
+
+#include "tests/system/vchand_fixture.h"
+
+static int next_port = 1000;
+
+struct pair {
+    libvchan_t *server, *client;
+};
+
+static struct pair pair_open(size_t size)
+{
+    struct pair pair;
+    int port = next_port++;
+
+    as_domain(0);
+    pair.server = libvchan_server_init(1, port, size, size);
+    assert_non_null(pair.server);
+    as_domain(1);
+    pair.client = libvchan_client_init(0, port);
+    assert_non_null(pair.client);
+    return pair;
+}
+
+static void pair_close(struct pair *pair)
+{
+    libvchan_close(pair->client);
+    libvchan_close(pair->server);
+}
+
+static void select_on(libvchan_t *handle)
+{
+    int fd = libvchan_fd_for_select(handle);
+    fd_set set;
+
+    FD_ZERO(&set);
+    FD_SET(fd, &set);
+    if (select(fd + 1, &set, NULL, NULL, NULL) < 0)
+        abort();
+}
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+struct idler {
+    libvchan_t *handle;
+    bool (*done)(struct idler *idler); /* waits inside */
+    double cpu_s;
+    size_t wanted;
+};
+
+static void *idle_run(void *context)
+{
+    struct idler *idler = context;
+    double begin_s = thread_cpu_s();
+
+    while (!idler->done(idler))
+        ;
+    idler->cpu_s = thread_cpu_s() - begin_s;
+    return NULL;
+}
+
+static bool has_space_or_waits(struct idler *idler)
+{
+    if (libvchan_buffer_space(idler->handle) >= (int)idler->wanted)
+        return true;
+    assert_int_equal(libvchan_wait(idler->handle), 0);
+    return false;
+}
+
+static bool has_space_or_selects(struct idler *idler)
+{
+    if (libvchan_buffer_space(idler->handle) >= (int)idler->wanted)
+        return true;
+    select_on(idler->handle);
+    (void)libvchan_wait(idler->handle);
+    return false;
+}
+
+static bool is_connected_or_selects(struct idler *idler)
+{
+    if (libvchan_is_open(idler->handle) == VCHAN_CONNECTED)
+        return true;
+    select_on(idler->handle);
+    return false;
+}
+
+static bool is_connected_or_waits(struct idler *idler)
+{
+    if (libvchan_is_open(idler->handle) == VCHAN_CONNECTED)
+        return true;
+    assert_int_equal(libvchan_wait(idler->handle), 0);
+    return false;
+}
+
+static bool has_data_or_selects(struct idler *idler)
+{
+    if (libvchan_data_ready(idler->handle) >= (int)idler->wanted)
+        return true;
+    select_on(idler->handle);
+    return false;
+}
+
+static bool has_data_or_waits(struct idler *idler)
+{
+    if (libvchan_data_ready(idler->handle) >= (int)idler->wanted)
+        return true;
+    assert_int_equal(libvchan_wait(idler->handle), 0);
+    return false;
+}
+
+static bool is_gone_or_selects(struct idler *idler)
+{
+    if (libvchan_is_open(idler->handle) == VCHAN_DISCONNECTED)
+        return true;
+    select_on(idler->handle);
+    (void)libvchan_data_ready(idler->handle);
+    return false;
+}
+
+/* Starts it, leaves it alone for 300 ms, lets `release` happen; it must have slept, and end. */
+static void assert_sleeps_until(struct idler *idler, void (*release)(void *context), void *context)
+{
+    pthread_t thread;
+
+    watchdog(20);
+    pthread_create(&thread, NULL, idle_run, idler);
+    usleep(300000);
+    release(context);
+    pthread_join(thread, NULL);
+    if (idler->cpu_s > 0.1)
+        fail_msg("%.3f s of CPU time in 0.3 s of waiting", idler->cpu_s);
+}
+
+static void read_1000(void *context)
+{
+    char data[1000];
+
+    assert_int_equal(libvchan_recv(context, data, sizeof(data)), 1000);
+}
+
+static void write_10(void *context)
+{
+    assert_int_equal(libvchan_write(context, "0123456789", 10), 10);
+}
+
+static void waiting_for_space_with_unread_data_sleeps(void **state)
+{
+    static bool (*const ways[])(struct idler *) = {has_space_or_waits, has_space_or_selects};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(ways); i++) {
+        struct pair pair = pair_open(4096);
+        struct idler idler = {.handle = pair.client, .done = ways[i], .wanted = 600};
+        char data[4096] = {0}, in[4];
+
+        assert_int_equal(libvchan_write(pair.server, "unread", 6), 6);
+        assert_int_equal(libvchan_read(pair.client, in, 2), 2); /* a partial read */
+        assert_int_equal(libvchan_write(pair.client, data, 4096), 4096);
+        assert_sleeps_until(&idler, read_1000, pair.server);
+        pair_close(&pair);
+    }
+}
+
+static void waiting_for_more_of_a_message_sleeps(void **state)
+{
+    struct pair pair = pair_open(4096);
+    struct idler idler = {.handle = pair.client, .done = has_data_or_waits, .wanted = 16};
+
+    (void)state;
+    assert_int_equal(libvchan_write(pair.server, "unread", 6), 6);
+    assert_sleeps_until(&idler, write_10, pair.server);
+    pair_close(&pair);
+}
+
+static void waiting_for_data_sleeps(void **state)
+{
+    static bool (*const ways[])(struct idler *) = {has_data_or_waits, has_data_or_selects};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(ways); i++) {
+        struct pair pair = pair_open(4096);
+        struct idler idler = {.handle = pair.client, .done = ways[i], .wanted = 1};
+
+        assert_sleeps_until(&idler, write_10, pair.server);
+        pair_close(&pair);
+    }
+}
+
+static int client_port;
+static libvchan_t *client_handle;
+
+static void come(void *context)
+{
+    (void)context;
+    as_domain(1);
+    client_handle = libvchan_client_init(0, client_port);
+}
+
+static void waiting_for_the_client_sleeps(void **state)
+{
+    static bool (*const ways[])(struct idler *) = {is_connected_or_selects, is_connected_or_waits};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT(ways); i++) {
+        client_port = next_port++;
+        as_domain(0);
+        struct idler idler = {.handle = libvchan_server_init(1, client_port, 0, 0), .done = ways[i]};
+        assert_non_null(idler.handle);
+        assert_sleeps_until(&idler, come, NULL);
+        libvchan_close(client_handle);
+        libvchan_close(idler.handle);
+    }
+}
+
+static void go(void *context)
+{
+    libvchan_close(context);
+}
+
+static void waiting_for_the_end_sleeps(void **state)
+{
+    struct pair pair = pair_open(4096);
+    struct idler idler = {.handle = pair.client, .done = is_gone_or_selects};
+
+    (void)state;
+    assert_sleeps_until(&idler, go, pair.server);
+    libvchan_close(pair.client);
+}
+
+/* Three threads on one handle. */
+
+struct third {
+    libvchan_t *handle;
+    int stop; /* atomic */
+    int waits;
+};
+
+static void *third_run(void *context)
+{
+    struct third *third = context;
+
+    while (!__atomic_load_n(&third->stop, __ATOMIC_ACQUIRE) && libvchan_wait(third->handle) == 0)
+        __atomic_add_fetch(&third->waits, 1, __ATOMIC_RELAXED);
+    return NULL;
+}
+
+static void *recv_100(void *context)
+{
+    char data[100];
+
+    return libvchan_recv(context, data, sizeof(data)) == 100 ? NULL : context;
+}
+
+static void a_waiting_thread_hears_of_bytes_that_are_too_few_for_the_reader(void **state)
+{
+    struct pair pair = pair_open(4096);
+    struct third third = {.handle = pair.server};
+    pthread_t reader, waiter;
+    char data[100] = {0};
+    void *failed;
+
+    (void)state;
+    pthread_create(&reader, NULL, recv_100, pair.server);
+    usleep(50000);
+    pthread_create(&waiter, NULL, third_run, &third);
+    usleep(50000);
+    for (int i = 0; i < 9; i++) {
+        int before = __atomic_load_n(&third.waits, __ATOMIC_RELAXED);
+        assert_int_equal(libvchan_write(pair.client, data, 10), 10);
+        watchdog(10);
+        while (__atomic_load_n(&third.waits, __ATOMIC_RELAXED) == before)
+            usleep(100);
+        usleep(2000);
+    }
+    assert_int_equal(libvchan_write(pair.client, data, 10), 10);
+    pthread_join(reader, &failed);
+    assert_null(failed);
+    __atomic_store_n(&third.stop, 1, __ATOMIC_RELEASE);
+    libvchan_close(pair.client);
+    pthread_join(waiter, NULL);
+    assert_true(third.waits < 100);
+    libvchan_close(pair.server);
+}
+
+static void a_readable_descriptor_means_that_wait_returns(void **state)
+{
+    struct pair pair = pair_open(4096);
+    char data[8];
+
+    (void)state;
+    watchdog(20);
+    for (int i = 0; i < 1000; i++) {
+        assert_int_equal(libvchan_write(pair.server, "12345678", 8), 8);
+        select_on(pair.client);
+        assert_int_equal(libvchan_wait(pair.client), 0);
+        assert_int_equal(libvchan_recv(pair.client, data, 8), 8);
+    }
+    pair_close(&pair);
+}
+
+static int each_setup(void **state)
+{
+    (void)state;
+    watchdog(60);
+    return 0;
+}
+
+static int all_setup(void **state)
+{
+    (void)state;
+    vchand_start("");
+    return 0;
+}
+
+static int all_teardown(void **state)
+{
+    (void)state;
+    return vchand_stop();
+}
+
+#define CASE(name) cmocka_unit_test_setup(name, each_setup)
+
+int main(void)
+{
+    const struct CMUnitTest cases[] = {
+        CASE(waiting_for_space_with_unread_data_sleeps),
+        CASE(waiting_for_more_of_a_message_sleeps),
+        CASE(waiting_for_data_sleeps),
+        CASE(waiting_for_the_client_sleeps),
+        CASE(waiting_for_the_end_sleeps),
+        CASE(a_waiting_thread_hears_of_bytes_that_are_too_few_for_the_reader),
+        CASE(a_readable_descriptor_means_that_wait_returns),
+    };
+
+    return cmocka_run_group_tests(cases, all_setup, all_teardown);
+}

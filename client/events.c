@@ -124,6 +124,8 @@ static void arm_reading(struct libvchan *ctrl)
         return;
     ring_consumer_disarm(ring);
     (void)ring_consumer_arm(ring, wanted - ring->head);
+    if (ring_consumer_owes_doorbell(ring))
+        channel_ring_peer(ctrl->v, &ctrl->v->receiving.side);
     turn->armed = true;
     turn->armed_for = wanted;
 }

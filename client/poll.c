@@ -69,6 +69,8 @@ static void arm(struct vchan *v, unsigned wanted)
 {
     if (wanted & VCHAN_CAN_READ)
         (void)ring_consumer_arm(&v->receiving.ring, 1);
+        if (ring_consumer_owes_doorbell(&v->receiving.ring))
+            channel_ring_peer(v, &v->receiving.side);
     if (wanted & VCHAN_CAN_WRITE)
         (void)ring_producer_arm(&v->sending.ring, 1);
 }

@@ -233,7 +233,10 @@ int wait_receiving(struct vchan *v, size_t bytes, struct patience *patience)
     uint64_t begun_ns = patience_now_ns();
     if (wait_spin(v, &side->window_ns, receiving_has, &wish))
         return 0;
-    if (ring_consumer_arm(ring, bytes) && !side_is_over(v, side)) {
+    bool sleep = ring_consumer_arm(ring, bytes);
+    if (ring_consumer_owes_doorbell(ring))
+        channel_ring_peer(v, side);
+    if (sleep && !side_is_over(v, side)) {
         r = wait_sleep(v, &side->epoll, patience);
         wait_learn(v, &side->window_ns, begun_ns);
     }

@@ -121,8 +121,11 @@ static int refresh(struct ring_consumer *consumer)
         return broken(consumer);
     if (!MUTATED(SWITCH_LOADED_FIRST))
         r = take_switch(consumer);
-    if (r == 0 && consumer->switch_pending && consumer->next.base == consumer->head)
+    if (r == 0 && consumer->switch_pending && consumer->next.base == consumer->head) {
         follow(consumer);
+        consumer->doorbell_owed |= end_must_ring(&consumer->shared->producer_sleep, END_WHATEVER_WANTED,
+                                                 &consumer->rung, consumer->fence_sleep);
+    }
     if (r == 0)
         r = check_held(consumer, tail_untrusted);
     if (r == 0 && tail_untrusted != consumer->tail_seen) {
@@ -137,6 +140,14 @@ size_t ring_consumer_available(struct ring_consumer *consumer, size_t want)
     if (consumer->tail_seen - consumer->head < want)
         refresh(consumer);
     return consumer->broken ? 0 : (size_t)(consumer->tail_seen - consumer->head);
+}
+
+bool ring_consumer_owes_doorbell(struct ring_consumer *consumer)
+{
+    bool owed = consumer->doorbell_owed;
+
+    consumer->doorbell_owed = false;
+    return owed;
 }
 
 bool ring_consumer_ended(struct ring_consumer *consumer)
@@ -210,11 +221,14 @@ bool ring_consumer_release(struct ring_consumer *consumer, size_t n)
         consumer->cursor -= consumer->view.size;
     /* Release: our reads are before it. Pairs with refresh_head() of the producer, which writes there again. */
     order_store_release(&shared->consumer.head, consumer->head);
-    if (__builtin_expect(consumer->switch_pending, 0) && consumer->next.base == consumer->head)
+    bool followed = consumer->switch_pending && consumer->next.base == consumer->head;
+    if (__builtin_expect(followed, 0))
         follow(consumer);
     consumer->mark += 2;
     order_store_release(&shared->consumer_status.mark, consumer->mark);
-    if (!end_must_ring(&shared->producer_sleep, consumer->head, &consumer->rung, consumer->fence_sleep))
+    bool owed = ring_consumer_owes_doorbell(consumer);
+    if (!end_must_ring(&shared->producer_sleep, followed ? END_WHATEVER_WANTED : consumer->head, &consumer->rung,
+                       consumer->fence_sleep) && !owed)
         return false;
     order_store_plain(&shared->consumer_status.doorbells, ++consumer->doorbells);
     return true;

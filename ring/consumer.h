@@ -31,6 +31,7 @@ struct ring_consumer {
     struct ring_view next;  /* to where */
     uint64_t switch_count;  /* followed */
 
+    bool doorbell_owed; /* see ring_consumer_owes_doorbell */
     uint64_t mark;
     uint32_t armed;
     uint32_t rung;
@@ -56,6 +57,12 @@ bool ring_consumer_release(struct ring_consumer *consumer, size_t n);
 
 /* Bytes there now (across a switch), without starting an operation. Looks at shared memory only if fewer than want are known. */
 size_t ring_consumer_available(struct ring_consumer *consumer, size_t want);
+
+/*
+ * Looking for bytes can make a step that a sleeping producer waits for (it enters the extent that we have left the old
+ * one for). True, once: ring its doorbell. To be asked before sleeping.
+ */
+bool ring_consumer_owes_doorbell(struct ring_consumer *consumer);
 
 /* The producer has closed or died: no byte will come after those that are available now. */
 bool ring_consumer_ended(struct ring_consumer *consumer);

@@ -43,9 +43,12 @@ static inline void end_arm(struct layout_sleep *sleep, uint32_t number, uint64_t
     order_sleep(fence); /* pairs with end_must_ring() of the other end */
 }
 
+#define END_WHATEVER_WANTED UINT64_MAX
+
 /*
  * Having published position, must we ring the other end? Once for each of its armings. *rung remembers the last
- * one.
+ * one. After a switch, or after following one, END_WHATEVER_WANTED: the other end's next step may depend on that, and not on
+ * a position.
  */
 static inline bool end_must_ring(const struct layout_sleep *sleep, uint64_t position, uint32_t *rung, bool fence)
 {

@@ -57,7 +57,10 @@ bool ring_geometry_followed(struct ring_geometry *geometry, struct ring_extent *
     uint64_t switches = order_load_acquire(&shared->producer.switch_count);
     if (followed != switches || switches == 0)
         return false;
-    if (order_load_plain(&shared->producer.switches[switches & 1].generation) != geometry->generation)
+    if (order_load_acquire(&shared->producer.switches[switches & 1].generation) != geometry->generation)
+        return false;
+    /* Once more: had it gone on meanwhile, the record could be that of the switch after the next, in the same slot. */
+    if (order_load_acquire(&shared->consumer.followed) != followed)
         return false;
     settle(geometry, old);
     return true;
@@ -72,7 +75,8 @@ bool ring_reclaim_begin(struct ring_geometry *geometry, unsigned dead)
      * switch, and may begin one more write into the old extent when the grace period is over.
      */
     geometry->switch_count = order_load_acquire(&geometry->shared->producer.switch_count);
-    geometry->reclaiming = (dead & RING_CONSUMER_DEAD) ||
+    geometry->consumer_was_dead = dead & RING_CONSUMER_DEAD;
+    geometry->reclaiming = geometry->consumer_was_dead ||
                            order_load_acquire(&geometry->shared->consumer.followed) == geometry->switch_count;
     return geometry->reclaiming;
 }
@@ -93,8 +97,8 @@ enum ring_pin ring_reclaim_finish(struct ring_geometry *geometry, unsigned dead,
     uint64_t mark = order_load_acquire(&shared->producer_status.mark);
     if (!(dead & RING_PRODUCER_DEAD) && !MUTATED(RECLAIM_IGNORES_MARK) && (mark & 1))
         return RING_PIN_PRODUCER;
-    if (dead & RING_CONSUMER_DEAD) {
-        /* The producer saw it gone before the grace period was over: it writes nowhere again, and nobody reads. */
+    if (geometry->consumer_was_dead) {
+        /* Gone before the grace period: the producer has seen it, it writes nowhere again, and nobody reads. */
         settle(geometry, old);
         return RING_NOT_PINNED;
     }

@@ -36,6 +36,7 @@ struct ring_geometry {
     struct ring_extent old; /* size 0: SETTLED */
     /* Between ring_reclaim_begin and ring_reclaim_finish: */
     bool reclaiming;
+    bool consumer_was_dead;
     uint64_t switch_count;
 };
 

@@ -243,7 +243,8 @@ bool ring_producer_commit(struct ring_producer *producer, size_t n)
         operation_cancel(producer);
         return false;
     }
-    if (__builtin_expect(producer->entering, 0))
+    bool switched = producer->entering;
+    if (__builtin_expect(switched, 0))
         make_switch(producer);
     producer->tail += n;
     producer->cursor += n;
@@ -252,7 +253,8 @@ bool ring_producer_commit(struct ring_producer *producer, size_t n)
     /* Release: pairs with the acquire in the consumer's refresh(): who sees the tail sees the bytes. */
     order_store_release(&shared->producer.tail, producer->tail);
     operation_end(producer);
-    if (!end_must_ring(&shared->consumer_sleep, producer->tail, &producer->rung, producer->fence_sleep))
+    if (!end_must_ring(&shared->consumer_sleep, switched ? END_WHATEVER_WANTED : producer->tail, &producer->rung,
+                       producer->fence_sleep))
         return false;
     order_store_plain(&shared->producer_status.doorbells, ++producer->doorbells);
     return true;

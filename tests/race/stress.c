@@ -190,7 +190,10 @@ static void *consumer_main(void *argument)
             break;
         if (r == -EAGAIN) {
             linger(&random);
-            if (ring_consumer_arm(&c, 1))
+            bool sleep = ring_consumer_arm(&c, 1);
+            if (ring_consumer_owes_doorbell(&c))
+                ring_doorbell(s->space_event);
+            if (sleep)
                 sleep_on(s, s->data_event, "consumer");
             ring_consumer_disarm(&c);
             continue;

@@ -67,10 +67,11 @@ static unsigned conditions(struct vchan *v, unsigned wanted)
 /* Arms the wanted sides; the caller looks again afterwards. The broker tells of the rest unasked. */
 static void arm(struct vchan *v, unsigned wanted)
 {
-    if (wanted & VCHAN_CAN_READ)
+    if (wanted & VCHAN_CAN_READ) {
         (void)ring_consumer_arm(&v->receiving.ring, 1);
         if (ring_consumer_owes_doorbell(&v->receiving.ring))
             channel_ring_peer(v, &v->receiving.side);
+    }
     if (wanted & VCHAN_CAN_WRITE)
         (void)ring_producer_arm(&v->sending.ring, 1);
 }

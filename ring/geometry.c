@@ -89,10 +89,11 @@ enum ring_pin ring_reclaim_finish(struct ring_geometry *geometry, unsigned dead,
         return RING_PIN_FOLLOWING;
     geometry->reclaiming = false;
     /*
-     * The order of these loads is the argument. An operation that began before the grace period shows in the mark
-     * until its stores are visible. One that began after it sees the new generation and switches, unless a promise is out that
-     * the new extent cannot hold; so that is asked too, before tail, and the mark once more at the end: unchanged, no
-     * operation has moved tail in between, and promise and tail belong together.
+     * The order of these loads is that of tests/model. An operation that began before the grace period shows in the
+     * mark until its stores are visible. One that began after it sees the new generation and switches, unless a promise
+     * is out that the new extent cannot hold: then it goes on in the old one, or switches to it. So the promise is asked for
+     * after tail, the switch number after the promise, and the mark once more at the end: unchanged, no operation has moved tail in
+     * between (that also covers promises that are lowered or withdrawn, which the model has not).
      */
     uint64_t mark = order_load_acquire(&shared->producer_status.mark);
     if (!(dead & RING_PRODUCER_DEAD) && !MUTATED(RECLAIM_IGNORES_MARK) && (mark & 1))
@@ -102,12 +103,12 @@ enum ring_pin ring_reclaim_finish(struct ring_geometry *geometry, unsigned dead,
         settle(geometry, old);
         return RING_NOT_PINNED;
     }
-    uint64_t promised = order_load_acquire(&shared->producer_status.promised);
-    if (order_load_acquire(&shared->producer.switch_count) != geometry->switch_count)
-        return RING_PIN_FOLLOWING;
     uint64_t tail = order_load_acquire(&shared->producer.tail);
     if (order_load_acquire(&shared->consumer.head) != tail && !MUTATED(RECLAIM_IGNORES_DATA))
         return RING_PIN_DATA;
+    uint64_t promised = order_load_acquire(&shared->producer_status.promised);
+    if (order_load_acquire(&shared->producer.switch_count) != geometry->switch_count)
+        return RING_PIN_FOLLOWING;
     if (order_load_acquire(&shared->consumer_status.mark) & 1)
         return RING_PIN_CONSUMER;
     if (!(dead & RING_PRODUCER_DEAD)) {

@@ -52,7 +52,7 @@ static inline bool vchand_answers(void)
 static inline void vchand_exec(const char *program, const char *config)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    execl(program, "vchand", "--config", config, "--runtime-dir", vchand.directory, "--log-level", "warning",
+    execl(program, "vchand", "--config", config, "--runtime-dir", vchand.directory, "--log-level", "error",
           (char *)NULL);
     perror(program);
     _exit(127);

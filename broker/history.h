@@ -2,8 +2,8 @@
 /*
  * broker/history.h - the last decisions about memory, those not taken too.
  *
- * A ring of HISTORY_ENTRIES records, numbered 1, 2, 3, ...; the oldest goes for the newest. The event loop writes. Any
- * other thread reads under RCU: records are replaced whole, never changed.
+ * A ring of HISTORY_ENTRIES records, numbered 1, 2, 3, ...; the oldest goes for the newest. The
+ * event loop writes. Any other thread reads under RCU: records are replaced whole, never changed.
  */
 #ifndef VCHAN_BROKER_HISTORY_H
 #define VCHAN_BROKER_HISTORY_H
@@ -21,8 +21,10 @@ int history_new(struct history **out); /* 0, -ENOMEM */
 /* No reader is left. NULL is ignored. */
 void history_free(struct history *history);
 
-/* Event loop. Gives the decision its number, which is returned; time_ns is set if it is 0. Without memory the record is lost, the
- * number is not used again. */
+/*
+ * Event loop. Gives the decision its number, which is returned; time_ns is set if it is 0. Without
+ * memory the record is lost, the number is not used again.
+ */
 uint64_t history_add(struct history *history, const struct proto_decision *decision);
 
 /* Event loop. The move is done (or was given up): nothing if the record has gone meanwhile. */
@@ -32,11 +34,12 @@ void history_finish(struct history *history, uint64_t number, uint32_t outcome, 
 void history_explain(struct history *history, uint64_t number, const char *reason);
 
 /*
- * Any thread registered with liburcu; enters RCU itself. Copies records with numbers after cursor, oldest first, at most max.
- * *next: the cursor for what follows, 0: nothing does. Records that have gone are passed over.
+ * Any thread registered with liburcu; enters RCU itself. Copies records with numbers after cursor,
+ * oldest first, at most max. *next: the cursor for what follows, 0: nothing does. Records that have
+ * gone are passed over.
  */
-size_t history_read(const struct history *history, uint64_t cursor, struct proto_decision *decisions, size_t max,
-                    uint64_t *next);
+size_t history_read(const struct history *history, uint64_t cursor,
+                    struct proto_decision *decisions, size_t max, uint64_t *next);
 
 /* Number of the newest, 0: none. Any thread. */
 uint64_t history_newest(const struct history *history);

@@ -2,36 +2,44 @@
 /*
  * broker/policy.h - who should have how much memory: a pure function from samples to a plan.
  *
- * No I/O, no clock, no allocation: time and memory are in the input, so a plan can be tested, replayed and simulated. Linear in
- * the number of rings. One call is about one region (one zone).
+ * No I/O, no clock, no allocation: time and memory are in the input, so a plan can be tested,
+ * replayed and simulated. Linear in the number of rings. One call is about one region (one zone).
  *
- * What a policy knows of the past is in struct policy_ring, which broker/policy_track.h makes from the rings' counters.
+ * What a policy knows of the past is in struct policy_ring, which broker/policy_track.h makes from
+ * the rings' counters.
  *
  * THE DEFAULT POLICY
  *
- *   hungry    its producer stalls, and its consumer reads: it wants its size times grow_percent (pressure_percent when the
- *             producer lacks space at this moment), but not more than its consumer drains in horizon_ms. Beyond cache_bytes only
- *             while growing helps: the consumer runs empty at times (a reader that is always busy has enough in
- *             front of it), and the last growth made the stalls shorter.
+ *   hungry    its producer stalls, and its consumer reads: it wants its size times grow_percent
+ *             (pressure_percent when the producer lacks space at this moment), or what it had
+ *             before it shrank not long ago, but not more than its consumer drains in horizon_ms.
+ *             Beyond cache_bytes only while growing helps: the consumer runs empty at times (a
+ *             reader that is always busy has enough in front of it), and the last growth made the
+ *             stalls shorter.
  *   idle      nothing has gone through it for idle_ms: it wants its floor.
- *   surplus   it has needed no more than shrink_percent of its size for calm_ms: it wants twice what it needed.
- *   unread    it holds bytes and nobody has read for unread_ms: it wants what it holds. Nothing is given to it.
+ *   surplus   it has needed no more than shrink_percent of its size for calm_ms: it wants twice
+ *             what it needed.
+ *   unread    it holds bytes and nobody has read for unread_ms: it wants what it holds. Nothing is
+ *             given to it.
  *   content   everything else: it wants what it has.
  *
- *   The floor is the minimum, and what the producer promised its program. idle_ms and calm_ms double for a ring that had to
- *   grow again soon after it shrank (policy_ring.patience), so a load that comes and goes finds its memory in place.
+ *   The floor is the minimum, and what the producer promised its program. idle_ms and calm_ms
+ *   double for a ring that had to grow again soon after it shrank (policy_ring.patience), so a load
+ *   that comes and goes finds its memory in place.
  *
- *   If the wishes do not fit, the dynamic threshold of Choudhury and Hahne ("Dynamic queue length thresholds for
- *   shared-memory packet switches", 1998) says what a ring may hold: alpha * weight * what stays free. Solved for all rings at once that
- *   is a level L with
+ *   If the wishes do not fit, the dynamic threshold of Choudhury and Hahne ("Dynamic queue length
+ *   thresholds for shared-memory packet switches", 1998) says what a ring may hold: alpha * weight
+ *   * what stays free. Solved for all rings at once that is a level L with
  *
  *       sum of min(wish, weight * L)  +  L / alpha  =  memory that there is
  *
- *   so equals get equal, and what stays free is what one ring of alpha weights holds: a ring that moves needs its new extent
- *   before it can give up the old one. Rings above their level by more than hysteresis_percent give to those below. Idle,
- *   surplus and unread rings give at once then, without the patience.
+ *   so equals get equal, and what stays free is what one ring of alpha weights holds: a ring that
+ *   moves needs its new extent before it can give up the old one. Rings above their level by more
+ *   than hysteresis_percent give to those below. Idle, surplus and unread rings give at once then,
+ *   without the patience.
  *
- *   Nothing changes within dwell_ms of the ring's last change, but that one that grew may grow again after grow_dwell_ms.
+ *   Nothing changes within dwell_ms of the ring's last change, but that one that grew may grow
+ *   again after grow_dwell_ms.
  */
 #ifndef VCHAN_BROKER_POLICY_H
 #define VCHAN_BROKER_POLICY_H
@@ -40,7 +48,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Every field has a key of the same name in [rebalance] of vchand.conf. */
+/* Every field has its key in [rebalance] of vchand.conf (period-ms, ...). */
 struct policy_config {
     uint64_t period_ms;          /* between two rounds, while there is traffic; 10 to 60000 */
     uint64_t notifications;      /* doorbells of an end after which there is a round; 0: never */
@@ -70,11 +78,11 @@ const char *policy_config_check(const struct policy_config *config);
 enum policy_reason {
     POLICY_NO_REASON,
     /* Decisions to change. */
-    POLICY_STALLS,     /* grows */
-    POLICY_IDLE,       /* shrinks */
-    POLICY_SURPLUS,    /* shrinks */
-    POLICY_UNREAD,     /* shrinks */
-    POLICY_FAIR_SHARE, /* shrinks for hungrier ones */
+    POLICY_STALLS,      /* grows */
+    POLICY_IDLE,        /* shrinks */
+    POLICY_SURPLUS,     /* shrinks */
+    POLICY_UNREAD,      /* shrinks */
+    POLICY_FAIR_SHARE,  /* shrinks for hungrier ones */
     POLICY_EQUAL_SHARE, /* of policy "static" */
     /* Decisions not to, though it wants to grow. */
     POLICY_NOT_READ,
@@ -87,7 +95,10 @@ enum policy_reason {
     POLICY_LATER,   /* this round's moves are used up */
 };
 
-/* One ring, as the policy sees it. Sizes in bytes. "Interval": since the last regular round, at least half a period. */
+/*
+ * One ring, as the policy sees it. Sizes in bytes. "Interval": since the last regular round, at
+ * least half a period.
+ */
 struct policy_ring {
     /* Who. */
     uint64_t incarnation;
@@ -112,15 +123,18 @@ struct policy_ring {
     bool stalled;                            /* its producer lacks space now */
     /* What it has done for longer. */
     uint64_t held_bytes;
-    uint64_t peak_bytes;   /* most bytes held at once in the last calm_ms << patience, up to twice that */
-    uint64_t active_ns;    /* when a byte was last seen going in or out; 0: never */
-    uint64_t received_ns;  /* when a byte was last seen going out; when it was opened: nothing has */
-    uint64_t stalled_ns;   /* when it last stalled; 0: never */
-    uint64_t starved_ns;   /* when its consumer was last seen to have nothing to read; 0: never */
-    uint64_t changed_ns;   /* when its size last changed; when it was opened: never */
-    bool grew;             /* that change was a growth */
-    bool no_help;          /* and the stalls were no shorter after it */
-    uint32_t patience;     /* 0 to POLICY_PATIENCE_MAX */
+    uint64_t
+        peak_bytes; /* most bytes held at once in the last calm_ms << patience, up to twice that */
+    uint64_t active_ns;   /* when a byte was last seen going in or out; 0: never */
+    uint64_t received_ns; /* when a byte was last seen going out; when it was opened: nothing has */
+    uint64_t stalled_ns;  /* when it last stalled; 0: never */
+    uint64_t starved_ns;  /* when its consumer was last seen to have nothing to read; 0: never */
+    uint64_t changed_ns;  /* when its size last changed; when it was opened: never */
+    uint64_t former_bytes;      /* what it had before it shrank lately; 0: it did not */
+    bool grew;                  /* that change was a growth */
+    bool judging;               /* too early to say whether that growth made the stalls shorter */
+    bool no_help;               /* it did not */
+    uint32_t patience;          /* 0 to POLICY_PATIENCE_MAX */
     enum policy_reason refused; /* last refusal recorded, POLICY_NO_REASON: none lately */
 };
 
@@ -150,7 +164,8 @@ struct policy_input {
     size_t domain_count;
     struct policy_scratch *scratch; /* ring_count many */
     uint64_t *domain_scratch;       /* domain_count many */
-    bool pressure;                  /* an extra round because somebody lacks space: only grow, and what makes room for that */
+    bool pressure; /* an extra round, somebody lacks space: grow, and make room for that, no more */
+    bool all_refusals; /* those recorded already, too */
 };
 
 struct policy_decision {
@@ -159,11 +174,13 @@ struct policy_decision {
     enum policy_reason reason;
     uint64_t from_bytes;
     uint64_t to_bytes;
-    uint64_t number; /* for the sentence: per mille stalled, ms idle, bytes needed, ... as policy_reason_text has it */
+    uint64_t number; /* for the sentence: per mille stalled, ms idle, bytes needed, ... as
+                        policy_reason_text has it */
 };
 
 /* Shrinks come before grows. Returns how many were written, at most max. */
-typedef size_t policy_plan_function(const struct policy_input *input, const struct policy_config *config,
+typedef size_t policy_plan_function(const struct policy_input *input,
+                                    const struct policy_config *config,
                                     struct policy_decision *decisions, size_t max);
 
 struct policy {

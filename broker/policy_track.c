@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "broker/policy_track.h"
+
+#define NS_PER_MS 1000000u
+
+/* A refusal is told again after this long, if it still holds. */
+#define REFUSAL_NS (60000ull * NS_PER_MS)
+/* Regular looks after a growth until it is judged: the first one still has stalls from before. */
+#define JUDGE_INTERVALS 3u
+/* A growth so many waits after a shrink shows that the shrink was a mistake. */
+#define REGRET_WAITS 4u
+/* Patience goes back after so many times the wait that it makes, without another growth. */
+#define PATIENCE_FORGET 64u
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Counters of an honest end only rise; those of another one may do what they like. */
+static uint64_t risen(uint64_t now, uint64_t before)
+{
+    return now > before ? now - before : 0;
+}
+
+static uint32_t stalled_permille(const struct policy_ring *ring)
+{
+    uint64_t ns = ring->interval_ns + ring->last_interval_ns;
+
+    return ns ? (uint32_t)((ring->stall_ns + ring->last_stall_ns) * 1000 / ns) : 0;
+}
+
+static void begin(struct policy_track *track, const struct policy_look *look)
+{
+    *track = (struct policy_track){
+        .ring = {.incarnation = look->incarnation,
+                 .size_bytes = look->size_bytes,
+                 .received_ns = look->opened_ns,
+                 .changed_ns = look->opened_ns,
+                 .grew = true},
+        .start_ns = look->opened_ns,
+        .last_ns = look->opened_ns,
+        .peak_window_ns = look->now_ns,
+    };
+}
+
+static void next_interval(struct policy_track *track)
+{
+    struct policy_ring *ring = &track->ring;
+
+    ring->last_interval_ns = ring->interval_ns;
+    ring->last_sent_bytes = ring->sent_bytes;
+    ring->last_received_bytes = ring->received_bytes;
+    ring->last_stalls = ring->stalls;
+    ring->last_stall_ns = ring->stall_ns;
+    track->start = track->last;
+    track->start_ns = track->last_ns;
+    track->interval_over = false;
+}
+
+/*
+ * Finished stalls, and as much of the one that is going on as we have seen; no more than there was
+ * time.
+ */
+static uint64_t stall_time(struct policy_track *track, const struct policy_look *look)
+{
+    const struct ring_sample *now = &look->sample;
+    uint64_t ns = risen(now->stall_ns, track->start.stall_ns);
+
+    if (now->stalled) {
+        if (!track->last.stalled || now->stalls != track->last.stalls)
+            track->stall_seen_ns = look->now_ns;
+        ns += look->now_ns - max_u64(track->stall_seen_ns, track->start_ns);
+    }
+    return ns < track->ring.interval_ns ? ns : track->ring.interval_ns;
+}
+
+static void count(struct policy_track *track, const struct policy_look *look)
+{
+    struct policy_ring *ring = &track->ring;
+    const struct ring_sample *now = &look->sample;
+    const struct ring_sample *start = &track->start;
+
+    ring->interval_ns = risen(look->now_ns, track->start_ns);
+    ring->sent_bytes = risen(now->sent_bytes, start->sent_bytes);
+    ring->received_bytes = risen(now->received_bytes, start->received_bytes);
+    ring->stalls = risen(now->stalls, start->stalls);
+    ring->stall_ns = stall_time(track, look);
+    ring->sender_sleeps = risen(now->producer_sleeps, start->producer_sleeps);
+    ring->receiver_sleeps = risen(now->consumer_sleeps, start->consumer_sleeps);
+    ring->operations = risen(now->sent_operations, start->sent_operations) +
+                       risen(now->received_operations, start->received_operations);
+    ring->stalled = now->stalled;
+    ring->held_bytes = now->held_bytes;
+    if (now->sent_bytes != track->last.sent_bytes ||
+        now->received_bytes != track->last.received_bytes)
+        ring->active_ns = look->now_ns;
+    if (now->received_bytes != track->last.received_bytes || now->held_bytes == 0)
+        ring->received_ns = look->now_ns;
+    if (now->stalled || ring->stalls > 0)
+        ring->stalled_ns = look->now_ns;
+    if (now->held_bytes == 0 || now->consumer_sleeps != track->last.consumer_sleeps)
+        ring->starved_ns = look->now_ns;
+}
+
+/* The most of two windows, so that it covers at least one whole one. */
+static void watch_peak(struct policy_track *track, const struct policy_look *look,
+                       const struct policy_config *config)
+{
+    uint64_t window_ns = (config->calm_ms * NS_PER_MS) << track->ring.patience;
+
+    if (look->now_ns - track->peak_window_ns >= window_ns) {
+        track->peak_before_bytes = track->peak_now_bytes;
+        track->peak_now_bytes = 0;
+        track->peak_window_ns = look->now_ns;
+    }
+    track->peak_now_bytes = max_u64(track->peak_now_bytes, look->sample.high_water_bytes);
+    track->ring.peak_bytes = max_u64(track->peak_now_bytes, track->peak_before_bytes);
+}
+
+static void change_patience(struct policy_track *track, const struct policy_look *look, bool more)
+{
+    if (more && track->ring.patience < POLICY_PATIENCE_MAX)
+        track->ring.patience++;
+    if (!more && track->ring.patience > 0)
+        track->ring.patience--;
+    track->patience_ns = look->now_ns;
+}
+
+static void watch_size(struct policy_track *track, const struct policy_look *look,
+                       const struct policy_config *config)
+{
+    struct policy_ring *ring = &track->ring;
+    uint64_t wait_ns = (max_u64(config->idle_ms, config->calm_ms) * NS_PER_MS) << ring->patience;
+
+    if (look->size_bytes > ring->size_bytes) {
+        ring->grew = true;
+        ring->no_help = false;
+        track->stalled_permille_before = stalled_permille(ring);
+        track->judge_intervals = JUDGE_INTERVALS;
+        ring->judging = true;
+        if (track->shrunk_ns && look->now_ns - track->shrunk_ns < REGRET_WAITS * wait_ns)
+            change_patience(track, look, true);
+        track->shrunk_ns = 0;
+        if (look->size_bytes >= ring->former_bytes)
+            ring->former_bytes = 0;
+    } else if (look->size_bytes < ring->size_bytes) {
+        ring->grew = ring->no_help = ring->judging = false;
+        track->judge_intervals = 0;
+        track->shrunk_ns = look->now_ns;
+        ring->former_bytes = max_u64(ring->former_bytes, ring->size_bytes);
+    } else {
+        if (ring->patience > 0 && look->now_ns - track->patience_ns > PATIENCE_FORGET * wait_ns)
+            change_patience(track, look, false);
+        if (look->now_ns - ring->changed_ns > REGRET_WAITS * wait_ns)
+            ring->former_bytes = 0;
+        return;
+    }
+    ring->size_bytes = look->size_bytes;
+    ring->changed_ns = look->now_ns;
+    ring->refused = POLICY_NO_REASON;
+}
+
+/*
+ * Did the last growth make the stalls shorter by a quarter? What was found holds until the load is
+ * another.
+ */
+static void judge(struct policy_track *track)
+{
+    struct policy_ring *ring = &track->ring;
+
+    if (ring->interval_ns > 0)
+        track->rate +=
+            (uint64_t)((__int128)ring->received_bytes * 1000000000 / ring->interval_ns / 8);
+    track->rate -= track->rate / 8;
+    if (track->judge_intervals > 0 && !ring->moving && --track->judge_intervals == 0) {
+        ring->judging = false;
+        ring->no_help =
+            (uint64_t)stalled_permille(ring) * 4 > (uint64_t)track->stalled_permille_before * 3;
+        track->judged_rate = track->rate;
+    }
+    if (track->rate > 2 * track->judged_rate || track->rate < track->judged_rate / 2)
+        ring->no_help = false;
+}
+
+void policy_track_look(struct policy_track *track, const struct policy_look *look,
+                       const struct policy_config *config)
+{
+    struct policy_ring *ring = &track->ring;
+
+    if (ring->incarnation != look->incarnation)
+        begin(track, look);
+    else if (track->interval_over)
+        next_interval(track);
+    ring->channel = look->channel;
+    ring->ring = look->ring;
+    ring->domain = look->domain;
+    ring->weight = look->weight;
+    ring->min_bytes = look->min_bytes;
+    ring->max_bytes = look->max_bytes;
+    ring->promised_bytes = look->promised_bytes;
+    ring->moving = look->moving;
+    watch_size(track, look, config);
+    count(track, look);
+    watch_peak(track, look, config);
+    if (look->regular)
+        judge(track);
+    if (ring->refused && look->now_ns - track->refused_ns > REFUSAL_NS)
+        ring->refused = POLICY_NO_REASON;
+    track->last = look->sample;
+    track->last_ns = look->now_ns;
+    track->interval_over = look->regular;
+}
+
+void policy_track_decided(struct policy_track *track, const struct policy_decision *decision,
+                          uint64_t now_ns)
+{
+    if (!decision->refused)
+        return;
+    track->ring.refused = decision->reason;
+    track->refused_ns = now_ns;
+}
+
+bool policy_track_active(const struct policy_track *track)
+{
+    return track->ring.sent_bytes > 0 || track->ring.received_bytes > 0;
+}

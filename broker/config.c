@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -34,12 +35,17 @@ struct key {
     enum kind kind;
     size_t offset;
     uint64_t min, max;
-    const char *allowed;
+    const char *allowed; /* for messages; NULL: a number from min to max */
 };
 
 #define BROKER(field) offsetof(struct config, field)
 #define DOMAIN(field) offsetof(struct config_domain, field)
 #define ZONE(field) offsetof(struct config_zone, field)
+#define POLICY(name, field, min, max) \
+    {SECTION_REBALANCE, name, KIND_NUMBER, BROKER(policy.field), min, max, NULL}
+#define POLICY_SIZE(name, field, min, max) \
+    {SECTION_REBALANCE, name, KIND_SIZE, BROKER(policy.field), min, max, NULL}
+#define HOUR_MS 3600000u
 
 static const struct key keys[] = {
     {SECTION_BROKER, "region-size", KIND_SIZE, BROKER(region_bytes), 1 << 20, 1ull << 46,
@@ -49,10 +55,29 @@ static const struct key keys[] = {
     {SECTION_BROKER, "log-level", KIND_LEVEL, BROKER(log_level), 0, 0, "error, warning, notice, info or debug"},
     {SECTION_BROKER, "socket-mode", KIND_MODE, BROKER(socket_mode), 0, 0777, "an octal mode from 0000 to 0777"},
     {SECTION_BROKER, "socket-group", KIND_WORD, BROKER(socket_group), 0, 0, "the name of a group"},
-    {SECTION_BROKER, "policy", KIND_WORD, BROKER(policy_name), 0, 0, "default"},
+    {SECTION_BROKER, "policy", KIND_WORD, BROKER(policy_name), 0, 0, "default or static"},
     {SECTION_BROKER, "sandbox", KIND_BOOLEAN, BROKER(sandbox), 0, 0, "yes or no"},
     {SECTION_REBALANCE, "ring-default-max", KIND_SIZE, BROKER(ring_max_bytes), 4096, 1ull << 46,
      "bytes, at least 4096, such as 16M"},
+    /* The ranges are those of policy_config_check, which has the last word. */
+    POLICY("period-ms", period_ms, 10, 60000),
+    POLICY("notifications", notifications, 0, UINT32_MAX),
+    POLICY("dwell-ms", dwell_ms, 0, HOUR_MS),
+    POLICY("grow-dwell-ms", grow_dwell_ms, 0, HOUR_MS),
+    POLICY("stall-permille", stall_permille, 1, 1000),
+    POLICY("grow-percent", grow_percent, 101, 1600),
+    POLICY("pressure-percent", pressure_percent, 101, 1600),
+    POLICY("shrink-percent", shrink_percent, 1, 50),
+    POLICY("hysteresis-percent", hysteresis_percent, 0, 90),
+    POLICY("calm-ms", calm_ms, 100, HOUR_MS),
+    POLICY("idle-ms", idle_ms, 100, HOUR_MS),
+    POLICY("unread-ms", unread_ms, 100, HOUR_MS),
+    POLICY("horizon-ms", horizon_ms, 1, HOUR_MS),
+    POLICY_SIZE("cache-bytes", cache_bytes, 4096, 1ull << 48),
+    POLICY("alpha-percent", alpha_percent, 1, 10000),
+    POLICY("reserve-permille", reserve_permille, 0, 900),
+    POLICY("moves-max", moves_max, 1, 4096),
+    POLICY_SIZE("move-bytes-max", move_bytes_max, 4096, 1ull << 48),
     {SECTION_LOCAL, "enable", KIND_BOOLEAN, BROKER(local_enable), 0, 0, "yes or no"},
     {SECTION_LOCAL, "domains", KIND_DOMAINS, BROKER(local_domains), 0, 0, "numbers and ranges, such as 0-255, 300"},
     {SECTION_DOMAIN, "id", KIND_NUMBER, DOMAIN(id), 0, PROTO_DOMAIN_MAX, "0 to 32751"},
@@ -76,6 +101,7 @@ struct reader {
     unsigned line;
     enum section section;
     uint64_t given; /* keys of the section that we have seen: bits by index in keys[] */
+    unsigned lines[KEY_COUNT]; /* where each was given last, 0: nowhere */
     bool seen[SECTION_COUNT];
     int failure; /* the first: -EINVAL, -ENOMEM */
 };
@@ -100,146 +126,11 @@ static int fail(struct reader *reader, unsigned line, const char *format, ...)
     return -EINVAL;
 }
 
-int config_parse_number(const char *text, uint64_t *value)
-{
-    char *end;
-
-    if (!isdigit((unsigned char)text[0]))
-        return -EINVAL;
-    errno = 0;
-    *value = strtoull(text, &end, 10);
-    return errno || *end ? -EINVAL : 0;
-}
-
-int config_parse_size(const char *text, uint64_t *bytes)
-{
-    static const char suffixes[] = "KMGT";
-    char *end;
-
-    if (!isdigit((unsigned char)text[0]))
-        return -EINVAL;
-    errno = 0;
-    *bytes = strtoull(text, &end, 10);
-    if (errno)
-        return -EINVAL;
-    if (*end == 0)
-        return 0;
-    const char *suffix = strchr(suffixes, toupper((unsigned char)*end));
-    if (!suffix || end[1] != 0)
-        return -EINVAL;
-    unsigned shift = 10 * (unsigned)(suffix - suffixes + 1);
-    if (*bytes > UINT64_MAX >> shift)
-        return -EINVAL;
-    *bytes <<= shift;
-    return 0;
-}
-
-static const char *skip_separators(const char *text)
-{
-    while (*text == ',' || isspace((unsigned char)*text))
-        text++;
-    return text;
-}
-
-/* One number; *text moves behind it. */
-static int take_domain(const char **text, uint32_t *domain)
-{
-    char *end;
-
-    if (!isdigit((unsigned char)**text))
-        return -EINVAL;
-    errno = 0;
-    unsigned long value = strtoul(*text, &end, 10);
-    if (errno || value > PROTO_DOMAIN_MAX)
-        return -EINVAL;
-    *domain = (uint32_t)value;
-    *text = end;
-    return 0;
-}
-
-int config_parse_domains(const char *text, struct domain_set *set)
-{
-    uint32_t first, last;
-
-    for (text = skip_separators(text); *text; text = skip_separators(text)) {
-        if (take_domain(&text, &first) < 0)
-            return -EINVAL;
-        last = first;
-        if (*text == '-') {
-            text++;
-            if (take_domain(&text, &last) < 0 || last < first)
-                return -EINVAL;
-        }
-        if (*text && *text != ',' && !isspace((unsigned char)*text))
-            return -EINVAL;
-        for (uint32_t domain = first; domain <= last; domain++)
-            domain_set_add(set, domain);
-    }
-    return 0;
-}
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)tolower((unsigned char)c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-int config_parse_uuid(const char *text, uint8_t uuid[16])
-{
-    for (unsigned i = 0; i < 16; i++) {
-        if ((i == 4 || i == 6 || i == 8 || i == 10) && *text++ != '-')
-            return -EINVAL;
-        int high = hex_digit(text[0]);
-        int low = high < 0 ? -1 : hex_digit(text[1]);
-        if (low < 0)
-            return -EINVAL;
-        uuid[i] = (uint8_t)(high << 4 | low);
-        text += 2;
-    }
-    return *text ? -EINVAL : 0;
-}
-
-static int parse_boolean(const char *text, bool *value)
-{
-    static const char *const yes[] = {"yes", "true", "on", "1"}, *const no[] = {"no", "false", "off", "0"};
-
-    for (unsigned i = 0; i < 4; i++) {
-        if (strcmp(text, yes[i]) != 0 && strcmp(text, no[i]) != 0)
-            continue;
-        *value = strcmp(text, yes[i]) == 0;
-        return 0;
-    }
-    return -EINVAL;
-}
-
-static int parse_mode(const char *text, uint64_t *mode)
-{
-    char *end;
-
-    if (text[0] < '0' || text[0] > '7')
-        return -EINVAL;
-    errno = 0;
-    *mode = strtoull(text, &end, 8);
-    return errno || *end ? -EINVAL : 0;
-}
-
-static int parse_word(const char *text, char *word)
-{
-    size_t length = strlen(text);
-
-    if (length == 0 || length >= CONFIG_WORD_BYTES)
-        return -EINVAL;
-    memcpy(word, text, length + 1);
-    return 0;
-}
-
 static int parse_number_in_range(const struct key *key, const char *text, uint64_t *value)
 {
     uint64_t parsed;
     int r = key->kind == KIND_SIZE   ? config_parse_size(text, &parsed)
-            : key->kind == KIND_MODE ? parse_mode(text, &parsed)
+            : key->kind == KIND_MODE ? config_parse_mode(text, &parsed)
                                      : config_parse_number(text, &parsed);
 
     if (r < 0 || parsed < key->min || parsed > key->max)
@@ -266,11 +157,11 @@ static int parse_value(const struct key *key, const char *text, void *field)
     case KIND_MODE:
         return parse_number_in_range(key, text, field);
     case KIND_BOOLEAN:
-        return parse_boolean(text, field);
+        return config_parse_boolean(text, field);
     case KIND_LEVEL:
         return parse_level(text, field);
     case KIND_WORD:
-        return parse_word(text, field);
+        return config_parse_word(text, field);
     case KIND_DOMAINS:
         memset(field, 0, sizeof(struct domain_set));
         return config_parse_domains(text, field);
@@ -309,11 +200,19 @@ static void list_keys(enum section section, char *text, size_t bytes)
     }
 }
 
+static int fail_value(struct reader *reader, const struct key *key, const char *value)
+{
+    if (key->allowed)
+        return fail(reader, reader->line, "%s: \"%.64s\" is not allowed; it takes %s", key->name, value, key->allowed);
+    return fail(reader, reader->line, "%s: \"%.64s\" is not allowed; it takes a number from %" PRIu64 " to %" PRIu64,
+                key->name, value, key->min, key->max);
+}
+
 /* inih found "name = value". 1 to go on, 0 for an error, as it wants. */
 static int take_value(void *context, const char *section_untracked, const char *name, const char *value)
 {
     struct reader *reader = context;
-    char allowed[256];
+    char allowed[512];
 
     (void)section_untracked; /* cut to 49 characters; take_section has seen all of it */
     if (reader->failure)
@@ -326,9 +225,9 @@ static int take_value(void *context, const char *section_untracked, const char *
         if (reader->given & (uint64_t)1 << i)
             return fail(reader, reader->line, "%s: it is given twice in this section", name) == 0;
         reader->given |= (uint64_t)1 << i;
+        reader->lines[i] = reader->line;
         if (parse_value(&keys[i], value, (uint8_t *)section_object(reader) + keys[i].offset) < 0)
-            return fail(reader, reader->line, "%s: \"%.64s\" is not allowed; it takes %s", name, value,
-                        keys[i].allowed) == 0;
+            return fail_value(reader, &keys[i], value) == 0;
         return 1;
     }
     list_keys(reader->section, allowed, sizeof(allowed));
@@ -437,6 +336,15 @@ static char *take_line(char *line, int bytes, void *context)
     return line;
 }
 
+/* Of a key of [broker]; that of the end of the file if it was not given. */
+static unsigned line_of(const struct reader *reader, const char *name)
+{
+    for (size_t i = 0; i < KEY_COUNT; i++)
+        if (keys[i].section == SECTION_BROKER && strcmp(keys[i].name, name) == 0 && reader->lines[i] > 0)
+            return reader->lines[i];
+    return reader->line;
+}
+
 static bool power_of_two(uint64_t n)
 {
     return n != 0 && (n & (n - 1)) == 0;
@@ -465,9 +373,13 @@ static int check_all(struct reader *reader)
                 return fail(reader, domain->line, "id: [domain %s] has the number of [domain %s]", domain->name,
                             config->domains[j].name);
     }
-    if (strcmp(config->policy_name, "default") != 0)
-        return fail(reader, reader->line, "policy: \"%s\" is not known; it takes default", config->policy_name);
-    if (check_region(reader, reader->line, "[broker]", config->region_bytes, config->channels) < 0)
+    if (!policy_find(config->policy_name))
+        return fail(reader, line_of(reader, "policy"), "policy: \"%s\" is not known; it takes %s", config->policy_name,
+                    policy_names());
+    const char *field = policy_config_check(&config->policy);
+    if (field)
+        return fail(reader, reader->line, "[rebalance]: %s is out of its range", field);
+    if (check_region(reader, line_of(reader, "region-size"), "[broker]", config->region_bytes, config->channels) < 0)
         return -EINVAL;
     for (size_t i = 0; i < config->zone_count; i++) {
         struct config_zone *zone = &reader->config->zones[i];
@@ -527,6 +439,7 @@ void config_init(struct config *config)
         .local_enable = true,
     };
     config_parse_domains("0-255", &config->local_domains);
+    policy_config_init(&config->policy);
 }
 
 void config_deinit(struct config *config)

@@ -13,12 +13,13 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "broker/config_value.h"
+#include "broker/policy.h"
 #include "broker/zone.h"
 #include "proto/proto.h"
 
 #define CONFIG_PATH "/etc/vchan/vchand.conf"
 #define CONFIG_ERROR_BYTES 512u
-#define CONFIG_WORD_BYTES 64u
 #define CONFIG_UNSET UINT64_MAX
 
 struct config_domain {
@@ -47,10 +48,12 @@ struct config {
     char socket_group[CONFIG_WORD_BYTES]; /* "": none */
     char policy_name[CONFIG_WORD_BYTES];
     bool sandbox;
-    uint64_t ring_max_bytes; /* of a ring whose ends wish for no maximum */
     /* [local] */
     bool local_enable;
     struct domain_set local_domains;
+    /* [rebalance] */
+    uint64_t ring_max_bytes; /* of a ring whose ends wish for no maximum */
+    struct policy_config policy;
     /* [domain NAME], [zone NAME] */
     struct config_domain *domains;
     size_t domain_count;
@@ -68,13 +71,6 @@ void config_deinit(struct config *config);
  */
 int config_read(struct config *config, const char *path, char error[CONFIG_ERROR_BYTES]);
 int config_read_stream(struct config *config, FILE *stream, const char *name, char error[CONFIG_ERROR_BYTES]);
-
-/* Numbers as the configuration and the command line write them: 0, or -EINVAL. Sizes: 4096, 64K, 256M, 2G. */
-int config_parse_number(const char *text, uint64_t *value);
-int config_parse_size(const char *text, uint64_t *bytes);
-/* "0-255, 300": the numbers are added to the set. */
-int config_parse_domains(const char *text, struct domain_set *set);
-int config_parse_uuid(const char *text, uint8_t uuid[16]);
 
 /* Channel pages of a region: as configured, or what suits its size. */
 uint32_t config_channels_for(uint64_t channels, uint64_t region_bytes);

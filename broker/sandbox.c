@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -75,6 +76,7 @@ static void on_denied(int number, siginfo_t *info, void *context)
 
 static int load_filter(void)
 {
+    const struct scmp_arg_cmp local = {.arg = 0, .op = SCMP_CMP_EQ, .datum_a = AF_UNIX, .datum_b = 0};
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_TRAP);
     int r;
 
@@ -86,7 +88,7 @@ static int load_filter(void)
             r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
     /* A socket for sd_notify only: no other family is any business of ours. */
     if (r == 0)
-        r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, 1 /* AF_UNIX */));
+        r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, &local);
     if (r == 0)
         r = seccomp_load(filter);
     seccomp_release(filter);

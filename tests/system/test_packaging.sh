@@ -56,6 +56,25 @@ exists() {
     policy=$(apt-cache policy "$1")
     [[ $policy =~ Candidate:\ [0-9] ]]
 }
+# Installs into a directory: is everything there, and do the units name what was installed?
+build=$(dirname "$bin")
+if [ -e "$build/cmake_install.cmake" ]; then
+    holds "it can be installed" bash -c "DESTDIR=$work/root cmake --install $build >$work/install.log 2>&1 || { cat $work/install.log; exit 1; }"
+    for unit in vchand vchanfs; do
+        unit_file=$(find "$work/root" -name "$unit.service")
+        program=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$unit_file")
+        holds "$unit.service starts what is installed" test -x "$work/root$program"
+    done
+    for page in "$source_dir"/docs/man/*.[1-8]; do
+        holds "${page##*/} is installed" test -n "$(find "$work/root" -name "${page##*/}")"
+    done
+    for name in vchand.socket vchan.conf vchanctl vchan-kvm.pc libvchan-kvm.so libvchan.h vchan.h; do
+        holds "$name is installed" test -n "$(find "$work/root" -name "$name")"
+    done
+else
+    skipped "$build is not a build directory"
+fi
+
 if command -v apt-cache >/dev/null && exists gcc; then
     while IFS= read -r package; do
         holds "Debian has $package" exists "$package"

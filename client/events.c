@@ -130,12 +130,11 @@ static void arm_reading(struct libvchan *ctrl)
     turn->armed_for = wanted;
 }
 
-/* With the writing turn: until there is more space than now, if that has been asked for. */
+/* With the writing turn: until the head gets past where it was when space was asked for, or the ring grows. */
 static void arm_writing(struct libvchan *ctrl)
 {
     struct ring_producer *ring = &ctrl->v->sending.ring;
     struct turn *turn = &ctrl->writing;
-    uint64_t head = order_load_acquire(&channel_sending_ring(ctrl->v)->consumer.head);
     uint64_t ticket = order_load_plain(&ctrl->space_ticket);
 
     if (ticket == 0)
@@ -145,15 +144,14 @@ static void arm_writing(struct libvchan *ctrl)
         raise_watch(ctrl);
         return;
     }
-    if (turn->armed && turn->armed_for == head)
-        return;
-    size_t space = ring_producer_space(ring);
-    if (space == SIZE_MAX) /* gone or broken: an event of its own */
+    if (turn->armed && turn->armed_for == ticket)
         return;
     ring_producer_disarm(ring);
-    (void)ring_producer_arm(ring, space + 1);
+    /* So many bytes are free in the extent in use when the head is at `ticket`: in the ring's modular arithmetic,
+     * whatever we write meanwhile. */
+    (void)ring_producer_arm(ring, ticket + ring->view.size - ring->tail);
     turn->armed = true;
-    turn->armed_for = head;
+    turn->armed_for = ticket;
 }
 
 static void arm_held(struct libvchan *ctrl, struct turn *turn)
@@ -237,10 +235,10 @@ void events_left_behind(struct libvchan *ctrl)
         raise_watch(ctrl);
 }
 
-void events_want_space(struct libvchan *ctrl, uint64_t generation)
+void events_want_space(struct libvchan *ctrl, uint64_t generation, uint64_t head)
 {
     order_store_plain(&ctrl->space_generation, generation);
-    order_store_release(&ctrl->space_ticket, ctrl->v->sending.ring.head_seen + 1);
+    order_store_release(&ctrl->space_ticket, head + 1);
 }
 
 int events_watch(struct libvchan *ctrl)

@@ -42,7 +42,7 @@ struct turn {
     bool interest; /* atomic */
     /* Under the lock: */
     bool armed;         /* by arm_reading or arm_writing, and not disarmed since */
-    uint64_t armed_for; /* reading: the tail that ends it; writing: the head that does not yet */
+    uint64_t armed_for; /* the tail (reading) or head (writing) that ends it */
 } __attribute__((aligned(128)));
 
 struct libvchan {
@@ -93,8 +93,11 @@ void events_tell(struct libvchan *ctrl);
 void events_told_data(struct libvchan *ctrl);
 void events_left_behind(struct libvchan *ctrl);
 
-/* With the writing turn. generation: events_generation() from before the attempt that came out short. */
-void events_want_space(struct libvchan *ctrl, uint64_t generation);
+/*
+ * With the writing turn, after an attempt that came out short. generation, head: those that it saw, or older ones
+ * (then there is an event for nothing).
+ */
+void events_want_space(struct libvchan *ctrl, uint64_t generation, uint64_t head);
 
 static inline void events_forget_space(struct libvchan *ctrl)
 {

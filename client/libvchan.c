@@ -179,7 +179,7 @@ static void wrote(struct libvchan *ctrl, bool whole, uint64_t generation, bool b
     if (whole)
         events_forget_space(ctrl);
     else
-        events_want_space(ctrl, generation);
+        events_want_space(ctrl, generation, ctrl->v->sending.ring.head_seen);
     if (channel_unlikely(blocked))
         events_restore(ctrl, EVENTS_WRITING);
 }
@@ -345,11 +345,12 @@ int libvchan_buffer_space(libvchan_t *ctrl)
 
     turn_begin(&ctrl->writing);
     uint64_t generation = events_generation(ctrl);
+    uint64_t head = order_load_acquire(&channel_sending_ring(v)->consumer.head);
     n = order_load_plain(&v->sending.side.refused) ? 0 : ring_producer_promise(&v->sending.ring, limit);
     if (v->sending.ring.broken)
         channel_break(v, &v->sending.side);
     if (n < limit) {
-        events_want_space(ctrl, generation);
+        events_want_space(ctrl, generation, head);
         if (events_are_watched(ctrl))
             events_quiet(ctrl, EVENTS_WRITING);
     }

@@ -166,6 +166,21 @@ static void waiting_for_space_with_unread_data_sleeps(void **state)
     }
 }
 
+/* What was armed when the ring was empty must tell of the space after it was full. */
+static void space_asked_for_in_an_empty_ring_is_told_of_when_it_was_full(void **state)
+{
+    struct pair pair = pair_open(4096);
+    struct idler idler = {.handle = pair.client, .done = has_space_or_selects, .wanted = 600};
+    char data[4096] = {0};
+
+    (void)state;
+    (void)libvchan_fd_for_select(pair.client);
+    assert_int_equal(libvchan_buffer_space(pair.client), 4096);
+    assert_int_equal(libvchan_write(pair.client, data, 4096), 4096);
+    assert_sleeps_until(&idler, read_1000, pair.server);
+    pair_close(&pair);
+}
+
 static void waiting_for_more_of_a_message_sleeps(void **state)
 {
     struct pair pair = pair_open(4096);
@@ -329,6 +344,7 @@ int main(void)
 {
     const struct CMUnitTest cases[] = {
         CASE(waiting_for_space_with_unread_data_sleeps),
+        CASE(space_asked_for_in_an_empty_ring_is_told_of_when_it_was_full),
         CASE(waiting_for_more_of_a_message_sleeps),
         CASE(waiting_for_data_sleeps),
         CASE(waiting_for_the_client_sleeps),

@@ -29,6 +29,17 @@ if(VCHAN_WERROR)
 endif()
 
 # The ring's operations are a few loads and stores; across files they are worth inlining (measured: 5.4 to 3.8 ns).
+# Only what is installed or measured is linked so; the tests take the ordinary code of the same objects.
 if(CMAKE_C_COMPILER_ID STREQUAL GNU AND CMAKE_BUILD_TYPE MATCHES "Rel" AND NOT VCHAN_SANITIZE)
-  set(CMAKE_INTERPROCEDURAL_OPTIMIZATION ON)
+  set(VCHAN_INLINE_ACROSS_FILES ON)
+  add_link_options(-fno-lto)
 endif()
+
+function(vchan_inline_across_files)
+  foreach(target IN LISTS ARGN)
+    if(VCHAN_INLINE_ACROSS_FILES)
+      target_compile_options(${target} PRIVATE -flto=auto -ffat-lto-objects)
+      target_link_options(${target} PRIVATE -flto=auto -O2)
+    endif()
+  endforeach()
+endfunction()

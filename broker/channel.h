@@ -72,6 +72,7 @@ struct channel_ring {
     enum ring_pin pin;
     uint64_t resizes;
     struct mover_move *move; /* owner: the mover; NULL: it does not move */
+    uint64_t pause_ns;       /* the mover's: no plan for it is heard before, CLOCK_MONOTONIC */
     /* Constant. */
     uint64_t floor_bytes; /* what the server asked for: min_bytes is never set below it */
     uint32_t sender_domain;

@@ -2,20 +2,23 @@
 /*
  * broker/mover.h - carries plans out: gives rings their next extent and takes the old one back.
  *
- * A live ring cannot grow where it is (it is mapped twice in a row, and positions count modulo its size), so every change is a new
- * extent. A move goes through
+ * A live ring cannot grow where it is (it is mapped twice in a row, and positions count modulo its
+ * size), so every change is a new extent. A move goes through
  *
  *     WAITING ----> FILLING ----> PUBLISHED <----> RECLAIMING ----> EMPTYING ----> done
  *        |             |              |                                 ^
  *        v             v              +---------------------------------+
  *     refused       given up             the consumer has followed
  *
- *   WAITING     for memory: that shrinking rings of the same plan, or rings moved to make room, give back. After a second
- *               it is refused.
- *   FILLING     the extent is allocated and made present, MOVER_STEP_BYTES an iteration of the event loop.
- *   PUBLISHED   the generation is out. ring_geometry_followed is tried after 1 ms, then at doubling distances. Not followed after 5 ms:
- *               it is idle, or slow, and joins the next grace period.
- *   RECLAIMING  that is running, in the rebalancer's thread. One serves all rings that wait for one.
+ *   WAITING     for memory: that shrinking rings of the same plan, or rings moved to make room,
+ *               give back. After a second it is refused.
+ *   FILLING     the extent is allocated and made present, MOVER_STEP_BYTES an iteration of the
+ *               event loop.
+ *   PUBLISHED   the generation is out. ring_geometry_followed is tried after 1 ms, then at doubling
+ *               distances. Not followed after 5 ms: it is idle, or slow, and joins the next grace
+ *               period.
+ *   RECLAIMING  that is running, in the rebalancer's thread. One serves all rings that wait for
+ *               one.
  *   EMPTYING    the old extent is punched out, then goes back to the allocator.
  *
  * Threads: the event loop's, but for mover_counts. It never waits.
@@ -51,8 +54,8 @@ struct mover_setup {
 int mover_new(const struct mover_setup *setup, struct mover **out); /* 0 or -errno */
 
 /*
- * After rebalancer_stop. Moves under way end here: what channel_free does not know of is given back. Commands not yet
- * answered are answered with -ECANCELED. NULL is ignored.
+ * After rebalancer_stop. Moves under way end here: what channel_free does not know of is given
+ * back. Commands not yet answered are answered with -ECANCELED. NULL is ignored.
  */
 void mover_free(struct mover *mover);
 
@@ -63,18 +66,21 @@ struct mailbox *mover_mailbox(struct mover *mover);
 void mover_forget(struct mover *mover, struct channel *channel);
 
 /*
- * RING_SET, checked by proto_request_check: 0. -EINVAL: minimum above maximum, below what the server asked for, or a size outside
- * of them. -EDQUOT, -ENOSPC: no room for the size or the new minimum; nothing has changed. A ring that moves at the moment gets its
- * size when that is done.
+ * RING_SET, checked by proto_request_check: 0. -EINVAL: minimum above maximum, below what the
+ * server asked for, or a size outside of them. -EDQUOT, -ENOSPC: no room for the size or the new
+ * minimum; nothing has changed. A ring that moves at the moment gets its size when that is done.
  */
-int mover_ring_set(struct mover *mover, struct channel *channel, unsigned ring, const struct proto_ring_set *set);
+int mover_ring_set(struct mover *mover, struct channel *channel, unsigned ring,
+                   const struct proto_ring_set *set);
 
 /* error: 0, -ENOMEM, -ECANCELED. */
-typedef void mover_done(void *data, int error, const struct proto_decision *decisions, size_t count);
+typedef void mover_done(void *data, int error, const struct proto_decision *decisions,
+                        size_t count);
 
 /*
- * REBALANCE: a round now. dry_run: its decisions are not carried out (outcome PLANNED, number 0). done is called once, from the event loop
- * (never before this returns), with what was decided; decisions are published later, as history tells. 0 or -ENOMEM.
+ * REBALANCE: a round now. done is called once, from the event loop and never before this returns,
+ * with what was decided: outcome PLANNED or REFUSED, number 0. With dry_run nothing comes of it;
+ * else history tells what did. 0 or -ENOMEM.
  */
 int mover_rebalance(struct mover *mover, bool dry_run, mover_done *done, void *data);
 

@@ -136,6 +136,9 @@ void policy_reason_text(const struct policy_decision *decision, char *text, size
     case POLICY_NO_REASON:
         break;
     case POLICY_STALLS:
+        if (number == 0) {
+            SAY("its sender lacks space at this moment, and its receiver reads");
+        }
         SAY("its sender stalled %s of the time, and its receiver reads", share_text(number).text);
     case POLICY_IDLE:
         SAY("nothing has gone through it for %s", time_text(number).text);

@@ -483,13 +483,18 @@ static void explain(struct round *round)
     const struct policy_input *input = round->input;
 
     for (size_t i = 0; i < input->ring_count; i++) {
+        const struct policy_ring *ring = &input->rings[i];
         const struct policy_scratch *scratch = &input->scratch[i];
-        if (scratch->kind == DWELLS)
-            decide(round, i, POLICY_DWELLS, true, scratch->wish_bytes,
-                   number_for(round, &input->rings[i], POLICY_DWELLS));
-        else if (scratch->kind == CONTENT && scratch->reason != POLICY_NO_REASON)
-            decide(round, i, scratch->reason, true, input->rings[i].size_bytes,
-                   number_for(round, &input->rings[i], scratch->reason));
+        enum policy_reason reason = POLICY_NO_REASON;
+        /* That the last growth was only just now is no news. */
+        if (scratch->kind == DWELLS && !ring->grew)
+            reason = POLICY_DWELLS;
+        else if (scratch->kind == CONTENT)
+            reason = scratch->reason;
+        if (reason != POLICY_NO_REASON)
+            decide(round, i, reason, true,
+                   round_down(ring->size_bytes * round->config->grow_percent / 100),
+                   number_for(round, ring, reason));
     }
 }
 

@@ -3,6 +3,8 @@
 
 #define NS_PER_MS 1000000u
 
+/* So many make the smoothed rate. */
+#define RATE_LOOKS 8u
 /* A refusal is told again after this long, if it still holds. */
 #define REFUSAL_NS (60000ull * NS_PER_MS)
 /* Regular looks after a growth until it is judged: the first one still has stalls from before. */
@@ -161,6 +163,18 @@ static void watch_size(struct policy_track *track, const struct policy_look *loo
     ring->refused = POLICY_NO_REASON;
 }
 
+/* Bytes drained a second, smoothed over the last RATE_LOOKS regular looks. */
+static void smooth_rate(struct policy_track *track)
+{
+    const struct policy_ring *ring = &track->ring;
+    uint64_t ns = max_u64(ring->interval_ns, 1);
+    uint64_t now = (uint64_t)((unsigned __int128)ring->received_bytes * 1000000000 / ns);
+
+    if (track->rate_looks < RATE_LOOKS)
+        track->rate_looks++;
+    track->rate = track->rate - track->rate / track->rate_looks + now / track->rate_looks;
+}
+
 /*
  * Did the last growth make the stalls shorter by a quarter? What was found holds until the load is
  * another.
@@ -169,17 +183,14 @@ static void judge(struct policy_track *track)
 {
     struct policy_ring *ring = &track->ring;
 
-    if (ring->interval_ns > 0)
-        track->rate +=
-            (uint64_t)((__int128)ring->received_bytes * 1000000000 / ring->interval_ns / 8);
-    track->rate -= track->rate / 8;
+    smooth_rate(track);
     if (track->judge_intervals > 0 && !ring->moving && --track->judge_intervals == 0) {
         ring->judging = false;
         ring->no_help =
             (uint64_t)stalled_permille(ring) * 4 > (uint64_t)track->stalled_permille_before * 3;
         track->judged_rate = track->rate;
     }
-    if (track->rate > 2 * track->judged_rate || track->rate < track->judged_rate / 2)
+    if (track->rate / 2 > track->judged_rate || track->rate < track->judged_rate / 2)
         ring->no_help = false;
 }
 

@@ -47,6 +47,7 @@ struct policy_track {
     uint32_t stalled_permille_before; /* that growth */
     uint64_t judged_rate;             /* bytes drained a second, smoothed, when it was */
     uint64_t rate;
+    uint32_t rate_looks; /* that it is made of */
     uint64_t refused_ns;
 };
 

@@ -169,13 +169,24 @@ int zone_extent_take(struct zone *zone, uint32_t domain, uint64_t bytes, uint64_
     return r < 0 ? r : make_present(zone, block, bytes, extent);
 }
 
+static void note_replacement(struct zone *zone, uint64_t block, uint64_t bytes, struct ring_extent *extent)
+{
+    struct allocator_span span;
+
+    if (allocator_find(zone->allocator, block, &span) == 0)
+        note_held(zone, span.domain);
+    *extent = (struct ring_extent){.offset = zone_offset(zone, block), .size = bytes};
+}
+
 int zone_extent_replace(struct zone *zone, const struct ring_extent *old, uint64_t bytes,
                         struct ring_extent *extent)
 {
     uint64_t block;
     int r = allocator_replace(zone->allocator, zone_block(zone, old->offset), bytes / LAYOUT_BLOCK_BYTES, &block);
 
-    return r < 0 ? r : make_present(zone, block, bytes, extent);
+    if (r == 0)
+        note_replacement(zone, block, bytes, extent);
+    return r;
 }
 
 int zone_extent_replace_at(struct zone *zone, const struct ring_extent *old, uint64_t offset, uint64_t bytes,
@@ -184,7 +195,9 @@ int zone_extent_replace_at(struct zone *zone, const struct ring_extent *old, uin
     uint64_t block = zone_block(zone, offset);
     int r = allocator_replace_at(zone->allocator, zone_block(zone, old->offset), block, bytes / LAYOUT_BLOCK_BYTES);
 
-    return r < 0 ? r : make_present(zone, block, bytes, extent);
+    if (r == 0)
+        note_replacement(zone, block, bytes, extent);
+    return r;
 }
 
 void zone_extent_give(struct zone *zone, const struct ring_extent *extent)

@@ -60,7 +60,8 @@ int zone_page_take(struct zone *zone, uint32_t *slot, uint64_t *incarnation);
 void zone_page_give(struct zone *zone, uint32_t slot);
 
 /*
- * Extents, in bytes from the start of the region; sizes are whole blocks. What these return is present in the memfd.
+ * Extents, in bytes from the start of the region; sizes are whole blocks. What zone_extent_take returns is present in the memfd;
+ * a replacement is not yet: region_make_present first, bit by bit if it is large.
  * -EDQUOT, -ENOSPC (allocator_room tells why, or the host is full), -ENOMEM; the others as the allocator's.
  */
 int zone_extent_take(struct zone *zone, uint32_t domain, uint64_t bytes, uint64_t cookie,

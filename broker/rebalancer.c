@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "broker/rebalancer.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+
+#include "broker/rcu.h"
+#include "broker/sampler.h"
+#include "ring/order.h"
+
+#define NS_PER_MS 1000000u
+#define NEVER UINT64_MAX
+
+/*
+ * From the end of a round until pressure, or doorbells, may begin the next one; and at least so
+ * many times as long as the last one took, so that rounds never cost more than a small share of a
+ * CPU.
+ */
+#define PRESSURE_GAP_NS (1u * NS_PER_MS)
+#define DOORBELLS_GAP_NS (10u * NS_PER_MS)
+#define GAP_ROUNDS 20u
+/*
+ * Whoever lacks space may have a reader that has not got going, or want more soon: we look again
+ * after this, then after doubling times up to the period.
+ */
+#define HURRY_MS 4u
+
+/* To the rebalancer; posted by the event loop, freed by the thread. */
+struct configure {
+    struct rebalancer_message message;
+    const struct policy *policy;
+    struct policy_config config;
+};
+
+struct rebalancer {
+    struct mailbox inbox;
+    struct mailbox *outbox;
+    pthread_t thread;
+    bool running; /* event loop */
+    /* Words that the event loop sets and the thread takes. */
+    uint32_t stop, pressure, doorbells;
+    /* Plain; writer: the thread. */
+    uint64_t rounds, grace_periods;
+    /* The thread's. */
+    struct sampler *sampler;
+    const struct policy *policy;
+    struct policy_config config;
+    uint64_t ended_ns;    /* the last round */
+    uint64_t took_ns;     /* that one */
+    uint64_t regular_ns;  /* the last regular round */
+    uint64_t distance_ms; /* to the next one */
+    uint64_t hurry_ms;    /* 0: no hurry */
+};
+
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+int rebalancer_new(const struct rebalancer_setup *setup, struct rebalancer **out)
+{
+    struct rebalancer *rebalancer = calloc(1, sizeof(*rebalancer));
+
+    if (!rebalancer)
+        return -ENOMEM;
+    int r = mailbox_init(&rebalancer->inbox);
+    if (r == 0)
+        r = sampler_new(setup->channels, setup->domains, setup->zones, setup->zone_count,
+                        setup->channels_max, &rebalancer->sampler);
+    rebalancer->policy = setup->policy;
+    rebalancer->config = *setup->config;
+    rebalancer->distance_ms = setup->config->period_ms;
+    rebalancer->regular_ns = clock_ns();
+    if (r < 0) {
+        rebalancer_free(rebalancer);
+        return r;
+    }
+    *out = rebalancer;
+    return 0;
+}
+
+void rebalancer_free(struct rebalancer *rebalancer)
+{
+    if (!rebalancer)
+        return;
+    mailbox_deinit(&rebalancer->inbox);
+    sampler_free(rebalancer->sampler);
+    free(rebalancer);
+}
+
+/*
+ * Asks the policy about every zone; the plans are put together, in a message of their own or in the
+ * asker's.
+ */
+static void run_round(struct rebalancer *rebalancer, const char *trigger,
+                      struct rebalancer_message *asked)
+{
+    uint64_t now_ns = clock_ns();
+    bool regular =
+        !asked && now_ns - rebalancer->regular_ns >= rebalancer->config.period_ms * NS_PER_MS / 2;
+    struct sampler_round round = {
+        .now_ns = now_ns,
+        .regular = regular,
+        .pressure = !regular && !asked,
+        .dry_run = asked && asked->dry_run,
+        .policy = rebalancer->policy,
+        .config = &rebalancer->config,
+    };
+    int r = sampler_round(rebalancer->sampler, &round);
+    order_store_plain(&rebalancer->rounds, rebalancer->rounds + 1);
+    if (regular) {
+        rebalancer->regular_ns = now_ns;
+        uint64_t doubled = rebalancer->distance_ms * 2 < REBALANCER_PULSE_MS
+                               ? rebalancer->distance_ms * 2
+                               : REBALANCER_PULSE_MS;
+        rebalancer->distance_ms = round.active || doubled < rebalancer->config.period_ms
+                                      ? rebalancer->config.period_ms
+                                      : doubled;
+    }
+    if (!asked && round.count > 0)
+        asked = calloc(
+            1, sizeof(*asked)); /* without memory the round is lost, and the next one tries again */
+    if (asked) {
+        asked->trigger = trigger;
+        asked->decisions = round.decisions;
+        asked->count = round.count;
+        asked->error = r;
+        mailbox_post(rebalancer->outbox, &asked->letter);
+    } else {
+        free(round.decisions);
+    }
+    rebalancer->ended_ns = clock_ns();
+    rebalancer->took_ns = rebalancer->ended_ns - now_ns;
+}
+
+static void reconfigure(struct rebalancer *rebalancer, struct rebalancer_message *message)
+{
+    struct configure *configure = caa_container_of(message, struct configure, message);
+
+    rebalancer->policy = configure->policy;
+    rebalancer->config = configure->config;
+    rebalancer->distance_ms = configure->config.period_ms;
+    free(configure);
+}
+
+/*
+ * The order of the requests is kept, but one grace period serves all that were there when it began.
+ */
+static void serve(struct rebalancer *rebalancer)
+{
+    struct cds_list_head graces;
+    struct rebalancer_message *message, *next;
+    struct mailbox_letter *letter;
+
+    CDS_INIT_LIST_HEAD(&graces);
+    mailbox_acknowledge(&rebalancer->inbox);
+    while ((letter = mailbox_take(&rebalancer->inbox))) {
+        message = caa_container_of(letter, struct rebalancer_message, letter);
+        if (message->kind == REBALANCER_GRACE)
+            cds_list_add_tail(&message->link, &graces);
+        else if (message->kind == REBALANCER_CONFIGURE)
+            reconfigure(rebalancer, message);
+        else
+            run_round(rebalancer, "command", message);
+    }
+    if (cds_list_empty(&graces))
+        return;
+    /*
+     * Where the kernel refuses, the ends fence themselves (LAYOUT_FEATURE_MARK_FENCE), and our
+     * fence pairs with theirs.
+     */
+    if (order_grace_period() < 0)
+        order_fence();
+    order_store_plain(&rebalancer->grace_periods, rebalancer->grace_periods + 1);
+    cds_list_for_each_entry_safe (message, next, &graces, link)
+        mailbox_post(rebalancer->outbox, &message->letter);
+}
+
+static bool taken(uint32_t *word)
+{
+    return order_load_plain(word) != 0 && __atomic_exchange_n(word, 0, __ATOMIC_ACQ_REL) != 0;
+}
+
+static uint64_t after_gap_ns(const struct rebalancer *rebalancer, uint64_t gap_ns)
+{
+    uint64_t rest_ns = GAP_ROUNDS * rebalancer->took_ns;
+
+    return rebalancer->ended_ns + (rest_ns > gap_ns ? rest_ns : gap_ns);
+}
+
+/* When the next regular round, or hurried one, is due. */
+static uint64_t due_ns(const struct rebalancer *rebalancer)
+{
+    uint64_t due = NEVER;
+
+    if (sampler_channels(rebalancer->sampler) > 0)
+        due = rebalancer->regular_ns + rebalancer->distance_ms * NS_PER_MS;
+    if (rebalancer->hurry_ms && rebalancer->ended_ns + rebalancer->hurry_ms * NS_PER_MS < due)
+        due = rebalancer->ended_ns + rebalancer->hurry_ms * NS_PER_MS;
+    return due;
+}
+
+/* Runs a round if one is due; returns when to look again. */
+static uint64_t step(struct rebalancer *rebalancer)
+{
+    uint64_t now_ns = clock_ns();
+    bool pressure = order_load_plain(&rebalancer->pressure);
+    bool doorbells = order_load_plain(&rebalancer->doorbells);
+
+    if (pressure || doorbells)
+        rebalancer->distance_ms = rebalancer->config.period_ms;
+    if (pressure && now_ns >= after_gap_ns(rebalancer, PRESSURE_GAP_NS)) {
+        taken(&rebalancer->pressure);
+        rebalancer->hurry_ms = HURRY_MS;
+        run_round(rebalancer, "pressure", NULL);
+    } else if (doorbells && now_ns >= after_gap_ns(rebalancer, DOORBELLS_GAP_NS)) {
+        taken(&rebalancer->doorbells);
+        run_round(rebalancer, "doorbells", NULL);
+    } else if (now_ns >= due_ns(rebalancer)) {
+        if (rebalancer->hurry_ms > 0)
+            rebalancer->hurry_ms *= 2;
+        if (rebalancer->hurry_ms >= rebalancer->config.period_ms)
+            rebalancer->hurry_ms = 0;
+        run_round(rebalancer, rebalancer->hurry_ms ? "pressure" : "period", NULL);
+    }
+    uint64_t due = due_ns(rebalancer);
+    if (order_load_plain(&rebalancer->pressure) && after_gap_ns(rebalancer, PRESSURE_GAP_NS) < due)
+        due = after_gap_ns(rebalancer, PRESSURE_GAP_NS);
+    if (order_load_plain(&rebalancer->doorbells) &&
+        after_gap_ns(rebalancer, DOORBELLS_GAP_NS) < due)
+        due = after_gap_ns(rebalancer, DOORBELLS_GAP_NS);
+    return due;
+}
+
+static void wait_until(struct rebalancer *rebalancer, uint64_t due)
+{
+    struct pollfd inbox = {.fd = rebalancer->inbox.event_fd, .events = POLLIN};
+    uint64_t now_ns = clock_ns();
+    uint64_t ns = due > now_ns ? due - now_ns : 0;
+    struct timespec timeout = {.tv_sec = (time_t)(ns / 1000000000u),
+                               .tv_nsec = (long)(ns % 1000000000u)};
+
+    ppoll(&inbox, 1, due == NEVER ? NULL : &timeout, NULL);
+}
+
+static void *run(void *context)
+{
+    struct rebalancer *rebalancer = context;
+
+    rcu_register_thread();
+    while (!order_load_acquire(&rebalancer->stop)) {
+        serve(rebalancer);
+        wait_until(rebalancer, step(rebalancer));
+    }
+    rcu_unregister_thread();
+    return NULL;
+}
+
+int rebalancer_start(struct rebalancer *rebalancer, struct mailbox *outbox)
+{
+    rebalancer->outbox = outbox;
+    int r = -pthread_create(&rebalancer->thread, NULL, run, rebalancer);
+    if (r == 0)
+        pthread_setname_np(rebalancer->thread, "rebalancer");
+    rebalancer->running = r == 0;
+    return r;
+}
+
+void rebalancer_stop(struct rebalancer *rebalancer)
+{
+    struct mailbox_letter *letter;
+
+    if (rebalancer->running) {
+        order_store_release(&rebalancer->stop, 1);
+        eventfd_write(rebalancer->inbox.event_fd, 1);
+        pthread_join(rebalancer->thread, NULL);
+        rebalancer->running = false;
+    }
+    while ((letter = mailbox_take(&rebalancer->inbox))) {
+        struct rebalancer_message *message =
+            caa_container_of(letter, struct rebalancer_message, letter);
+        message->error = -ECANCELED;
+        if (message->kind == REBALANCER_CONFIGURE)
+            reconfigure(rebalancer, message);
+        else
+            mailbox_post(rebalancer->outbox, letter);
+    }
+}
+
+static void announce(struct rebalancer *rebalancer, uint32_t *word)
+{
+    /* Set already: the thread has been woken for it, and has yet to take it. */
+    if (__atomic_exchange_n(word, 1, __ATOMIC_ACQ_REL) == 0)
+        eventfd_write(rebalancer->inbox.event_fd, 1);
+}
+
+void rebalancer_pressure(struct rebalancer *rebalancer)
+{
+    announce(rebalancer, &rebalancer->pressure);
+}
+
+void rebalancer_doorbells(struct rebalancer *rebalancer)
+{
+    announce(rebalancer, &rebalancer->doorbells);
+}
+
+int rebalancer_configure(struct rebalancer *rebalancer, const struct policy *policy,
+                         const struct policy_config *config)
+{
+    struct configure *configure = calloc(1, sizeof(*configure));
+
+    if (!configure)
+        return -ENOMEM;
+    configure->message.kind = REBALANCER_CONFIGURE;
+    configure->policy = policy;
+    configure->config = *config;
+    rebalancer_post(rebalancer, &configure->message);
+    return 0;
+}
+
+void rebalancer_post(struct rebalancer *rebalancer, struct rebalancer_message *message)
+{
+    mailbox_post(&rebalancer->inbox, &message->letter);
+}
+
+struct rebalancer_counts rebalancer_counts(const struct rebalancer *rebalancer)
+{
+    return (struct rebalancer_counts){
+        .rounds = order_load_plain(&rebalancer->rounds),
+        .grace_periods = order_load_plain(&rebalancer->grace_periods),
+    };
+}

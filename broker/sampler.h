@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * broker/sampler.h - one round of the rebalancer: look at every ring, zone by zone, and ask the
+ * policy.
+ *
+ * The rebalancer's thread, registered with liburcu. Everything is read under RCU; what it remembers
+ * of a ring it keeps by the channel's number and incarnation, so that no channel need tell it that
+ * it has gone.
+ */
+#ifndef VCHAN_BROKER_SAMPLER_H
+#define VCHAN_BROKER_SAMPLER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "broker/channel.h"
+#include "broker/domain.h"
+#include "broker/policy.h"
+#include "broker/zone.h"
+
+struct rebalancer_decision;
+struct sampler;
+
+/* -ENOMEM. The tables and zones must outlive it. */
+int sampler_new(const struct channels *channels, const struct domains *domains,
+                struct zone *const *zones, uint32_t zone_count, uint32_t channels_max,
+                struct sampler **out);
+void sampler_free(struct sampler *sampler);
+
+uint32_t sampler_channels(const struct sampler *sampler);
+
+struct sampler_round {
+    /* In. */
+    uint64_t now_ns;
+    bool regular;  /* the interval ends with this round */
+    bool pressure; /* see policy_input */
+    bool dry_run;  /* all refusals, and none is remembered */
+    const struct policy *policy;
+    const struct policy_config *config;
+    /* Out. */
+    struct rebalancer_decision *decisions; /* the caller's, to free(); NULL: none */
+    size_t count;
+    bool active; /* bytes have gone through some ring in this interval */
+};
+
+/* 0, or -ENOMEM: some decisions are left out. */
+int sampler_round(struct sampler *sampler, struct sampler_round *round);
+
+#endif

@@ -12,7 +12,11 @@
 #include <unistd.h>
 
 #include "broker/connection.h"
+#include "broker/history.h"
 #include "broker/inspector.h"
+#include "broker/mover.h"
+#include "broker/rebalancer.h"
+#include "broker/reload.h"
 #include "broker/sandbox.h"
 #include "ring/order.h"
 
@@ -34,14 +38,17 @@ uint64_t broker_now_ns(void)
 struct zone *broker_zone_for(const struct broker *broker, uint32_t a, uint32_t b)
 {
     for (uint32_t i = 0; i < broker->zone_count; i++)
-        if (domain_set_has(&broker->zones[i]->members, a) && domain_set_has(&broker->zones[i]->members, b))
+        if (domain_set_has(&broker->zones[i]->members, a) &&
+            domain_set_has(&broker->zones[i]->members, b))
             return broker->zones[i];
     return NULL;
 }
 
-static void count_end(struct broker *broker, const struct channel *channel, unsigned end, int change)
+static void count_end(struct broker *broker, const struct channel *channel, unsigned end,
+                      int change)
 {
-    const uint32_t number = end == CHANNEL_SERVER ? channel->key.server_domain : channel->key.client_domain;
+    const uint32_t number = end == CHANNEL_SERVER ? channel->key.server_domain
+                                                  : channel->key.client_domain;
     struct domain *domain;
 
     if (domains_need(&broker->domains, number, &domain) < 0)
@@ -54,9 +61,13 @@ void broker_channel_joined(struct broker *broker, struct channel *channel, unsig
 {
     order_store_plain(&broker->opens, broker->opens + 1);
     count_end(broker, channel, end, 1);
-    log_debug(&broker->log, "channel %u: server domain %u, client domain %u, port %u: the %s has come (pid %u)",
-              channel->number, channel->key.server_domain, channel->key.client_domain, channel->key.port,
-              end == CHANNEL_SERVER ? "server" : "client", channel->end[end].pid);
+    if (end == CHANNEL_CLIENT)
+        rebalancer_doorbells(broker->rebalancer); /* traffic is to be expected */
+    log_debug(&broker->log,
+              "channel %u: server domain %u, client domain %u, port %u: the %s has come (pid %u)",
+              channel->number, channel->key.server_domain, channel->key.client_domain,
+              channel->key.port, end == CHANNEL_SERVER ? "server" : "client",
+              channel->end[end].pid);
 }
 
 void broker_channel_left(struct broker *broker, struct channel *channel, unsigned end)
@@ -65,6 +76,7 @@ void broker_channel_left(struct broker *broker, struct channel *channel, unsigne
     count_end(broker, channel, end, -1);
     if (channel_detach(channel, end)) {
         log_debug(&broker->log, "channel %u: freed", channel->number);
+        mover_forget(broker->mover, channel);
         channel_free(channel);
     }
 }
@@ -76,7 +88,8 @@ int broker_quota_set(struct broker *broker, uint32_t number, uint64_t quota_byte
     if (domains_check(&broker->domains, number) == -ENOENT)
         return -ENOENT;
     for (uint32_t i = 0; i < broker->zone_count; i++) {
-        int r = allocator_quota_set(broker->zones[i]->allocator, number, quota_bytes / LAYOUT_BLOCK_BYTES);
+        int r = allocator_quota_set(broker->zones[i]->allocator, number,
+                                    quota_bytes / LAYOUT_BLOCK_BYTES);
         if (r < 0)
             return r;
     }
@@ -102,8 +115,8 @@ static int pause_accepting(struct broker *broker, int err)
 {
     log_warning(&broker->log, "cannot accept a client: %s; trying again in %u ms", strerror(-err),
                 ACCEPT_PAUSE_US / 1000);
-    int r = sd_event_add_time_relative(broker->event, NULL, CLOCK_MONOTONIC, ACCEPT_PAUSE_US, 0, on_accept_pause_over,
-                                       broker);
+    int r = sd_event_add_time_relative(broker->event, NULL, CLOCK_MONOTONIC, ACCEPT_PAUSE_US, 0,
+                                       on_accept_pause_over, broker);
     return r < 0 ? r : sd_event_source_set_enabled(broker->accept_source, SD_EVENT_OFF);
 }
 
@@ -113,7 +126,8 @@ static void turn_away(struct broker *broker, int descriptor)
 
     close(descriptor);
     if (log_limit_admits(&broker->peer_lines, 100, broker_now_ns(), &left_out))
-        log_warning(&broker->log, "a client was turned away: there are %u connections already (connections=)",
+        log_warning(&broker->log,
+                    "a client was turned away: there are %u connections already (connections=)",
                     broker->connection_count);
 }
 
@@ -141,6 +155,17 @@ static int on_client(sd_event_source *source, int listening, uint32_t events, vo
     return 0;
 }
 
+static int on_retired(sd_event_source *source, int descriptor, uint32_t events, void *context)
+{
+    struct broker *broker = context;
+
+    (void)source;
+    (void)descriptor;
+    (void)events;
+    channels_reap(&broker->channels);
+    return 0;
+}
+
 static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *context)
 {
     struct broker *broker = context;
@@ -150,84 +175,11 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
     return sd_event_exit(broker->event, 0);
 }
 
-/* What the configuration says about domains, into the tables. */
-static int apply_domains(struct broker *broker, const struct config *config)
-{
-    if (config->local_enable)
-        broker->domains.local = config->local_domains;
-    else
-        broker->domains.local = (struct domain_set){0};
-    for (size_t i = 0; i < config->domain_count; i++) {
-        const struct config_domain *domain = &config->domains[i];
-        int r = domains_configure(&broker->domains, (uint32_t)domain->id, domain->name, domain->uuid);
-        if (r == 0)
-            r = broker_quota_set(broker, (uint32_t)domain->id, domain->quota_bytes);
-        if (r < 0)
-            return r;
-    }
-    return 0;
-}
-
-/* Can be changed while running? */
-static bool same_shape(const struct config *a, const struct config *b)
-{
-    bool same = a->region_bytes == b->region_bytes && a->channels == b->channels && a->zone_count == b->zone_count &&
-                a->socket_mode == b->socket_mode && strcmp(a->socket_group, b->socket_group) == 0 &&
-                a->sandbox == b->sandbox;
-
-    for (size_t i = 0; same && i < a->zone_count; i++)
-        same = strcmp(a->zones[i].name, b->zones[i].name) == 0 &&
-               a->zones[i].region_bytes == b->zones[i].region_bytes && a->zones[i].channels == b->zones[i].channels &&
-               memcmp(&a->zones[i].members, &b->zones[i].members, sizeof(a->zones[i].members)) == 0;
-    return same;
-}
-
-static void reload(struct broker *broker, struct config *config)
-{
-    if (!same_shape(&broker->config, config))
-        log_warning(&broker->log, "zones, regions, socket and sandbox change only when vchand is started anew");
-    /* Quotas of domains that are no longer named end with their names. */
-    for (size_t i = 0; i < broker->config.domain_count; i++)
-        broker_quota_set(broker, (uint32_t)broker->config.domains[i].id, 0);
-    int r = domains_forget_configured(&broker->domains);
-    if (r == 0)
-        r = apply_domains(broker, config);
-    if (r < 0)
-        log_error(&broker->log, "the configuration is applied in part only: %s", strerror(-r));
-    config_deinit(&broker->config);
-    broker->config = *config;
-    broker->log.level = (int)config->log_level;
-    log_notice(&broker->log, "configuration read again");
-}
-
-static int on_reload(sd_event_source *source, const struct signalfd_siginfo *info, void *context)
-{
-    struct broker *broker = context;
-    char error[CONFIG_ERROR_BYTES];
-    struct config config;
-
-    (void)source;
-    (void)info;
-    if (!broker->config_path) {
-        log_notice(&broker->log, "SIGHUP: there is no configuration file to read again");
-        return 0;
-    }
-    sd_notify(0, "RELOADING=1");
-    config_init(&config);
-    if (config_read(&config, broker->config_path, error) < 0) {
-        log_error(&broker->log, "%s; going on as before", error);
-        config_deinit(&config);
-    } else {
-        reload(broker, &config);
-    }
-    sd_notify(0, "READY=1");
-    return 0;
-}
-
 /* Descriptors: one a connection, two a channel. */
 static void raise_descriptor_limit(struct broker *broker)
 {
-    const uint64_t wanted = broker->config.connections + 2ull * broker->channels_max + DESCRIPTORS_OWN;
+    const uint64_t wanted = broker->config.connections + 2ull * broker->channels_max +
+                            DESCRIPTORS_OWN;
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
@@ -235,13 +187,14 @@ static void raise_descriptor_limit(struct broker *broker)
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < wanted)
         log_warning(&broker->log,
-                    "this process may have %llu open files, and %llu are needed for all connections and channels: "
+                    "this process may have %llu open files, and %llu are needed for all "
+                    "connections and channels: "
                     "raise LimitNOFILE=, or lower connections= and channels=",
                     (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
 }
 
-static int add_zone(struct broker *broker, const char *name, const struct domain_set *members, uint64_t region_bytes,
-                    uint64_t channels)
+static int add_zone(struct broker *broker, const char *name, const struct domain_set *members,
+                    uint64_t region_bytes, uint64_t channels)
 {
     const uint32_t features = order_grace_period_works() ? 0 : LAYOUT_FEATURE_MARK_FENCE;
     const uint32_t count = config_channels_for(channels, region_bytes);
@@ -250,17 +203,19 @@ static int add_zone(struct broker *broker, const char *name, const struct domain
     if (!zones)
         return -ENOMEM;
     broker->zones = zones;
-    int r = zone_new(name, broker->zone_count, broker->channels_max, members, region_bytes, count, features,
-                     &zones[broker->zone_count]);
+    int r = zone_new(name, broker->zone_count, broker->channels_max, members, region_bytes, count,
+                     features, &zones[broker->zone_count]);
     if (r < 0) {
-        log_error(&broker->log, "zone %s: cannot make a region of %llu bytes with %u channels: %s", name,
-                  (unsigned long long)region_bytes, count, strerror(-r));
+        log_error(&broker->log, "zone %s: cannot make a region of %llu bytes with %u channels: %s",
+                  name, (unsigned long long)region_bytes, count, strerror(-r));
         return r;
     }
     broker->zone_count++;
     broker->channels_max += count;
-    log_info(&broker->log, "zone %s: a region of %llu bytes, %u channels%s", name, (unsigned long long)region_bytes,
-             count, features & LAYOUT_FEATURE_MARK_FENCE ? ", ends fence (the kernel refuses membarrier)" : "");
+    log_info(&broker->log, "zone %s: a region of %llu bytes, %u channels%s", name,
+             (unsigned long long)region_bytes, count,
+             features & LAYOUT_FEATURE_MARK_FENCE ? ", ends fence (the kernel refuses membarrier)"
+                                                  : "");
     return 0;
 }
 
@@ -274,21 +229,24 @@ static int make_zones(struct broker *broker)
     if (config->zone_count == 0)
         r = add_zone(broker, "default", &everybody, config->region_bytes, config->channels);
     for (size_t i = 0; i < config->zone_count && r == 0; i++)
-        r = add_zone(broker, config->zones[i].name, &config->zones[i].members, config->zones[i].region_bytes,
-                     config->zones[i].channels);
+        r = add_zone(broker, config->zones[i].name, &config->zones[i].members,
+                     config->zones[i].region_bytes, config->zones[i].channels);
     return r;
 }
 
 static int add_sources(struct broker *broker)
 {
-    int r = sd_event_add_io(broker->event, &broker->accept_source, broker->listener.descriptor, EPOLLIN, on_client,
-                            broker);
+    int r = sd_event_add_io(broker->event, &broker->accept_source, broker->listener.descriptor,
+                            EPOLLIN, on_client, broker);
+    if (r >= 0)
+        r = sd_event_add_io(broker->event, NULL, broker->channels.retired.event_fd, EPOLLIN,
+                            on_retired, broker);
     if (r >= 0)
         r = sd_event_add_signal(broker->event, NULL, SIGTERM, on_stop, broker);
     if (r >= 0)
         r = sd_event_add_signal(broker->event, NULL, SIGINT, on_stop, broker);
     if (r >= 0)
-        r = sd_event_add_signal(broker->event, NULL, SIGHUP, on_reload, broker);
+        r = sd_event_add_signal(broker->event, NULL, SIGHUP, reload_on_signal, broker);
     if (r >= 0)
         r = sd_event_set_watchdog(broker->event, true);
     return r < 0 ? r : 0;
@@ -301,8 +259,36 @@ static int make_tables(struct broker *broker)
     if (r == 0)
         r = channels_init(&broker->channels, broker->channels_max);
     if (r == 0)
-        r = apply_domains(broker, &broker->config);
+        r = reload_apply_domains(broker, &broker->config);
     return r;
+}
+
+/* Those who look at rings and move them; no thread yet. */
+static int make_movers(struct broker *broker)
+{
+    const struct rebalancer_setup looks = {
+        .channels = &broker->channels,
+        .domains = &broker->domains,
+        .zones = broker->zones,
+        .zone_count = broker->zone_count,
+        .channels_max = broker->channels_max,
+        .policy = policy_find(broker->config.policy_name),
+        .config = &broker->config.policy,
+    };
+    int r = history_new(&broker->history);
+
+    if (r == 0)
+        r = rebalancer_new(&looks, &broker->rebalancer);
+    if (r < 0)
+        return r;
+    const struct mover_setup moves = {
+        .event = broker->event,
+        .channels = &broker->channels,
+        .history = broker->history,
+        .rebalancer = broker->rebalancer,
+        .log = &broker->log,
+    };
+    return mover_new(&moves, &broker->mover);
 }
 
 /* Before any thread is made: they inherit the mask, and signals come to the event loop alone. */
@@ -335,13 +321,16 @@ static int init_all(struct broker *broker, const char *runtime_directory)
     if (r == 0)
         r = sd_event_new(&broker->event);
     if (r >= 0)
+        r = make_movers(broker);
+    if (r >= 0)
         r = add_sources(broker);
     if (r < 0)
         log_error(&broker->log, "cannot start: %s", strerror(-r));
     return r;
 }
 
-int broker_init(struct broker *broker, struct config *config, const char *config_path, const char *runtime_directory)
+int broker_init(struct broker *broker, struct config *config, const char *config_path,
+                const char *runtime_directory)
 {
     *broker = (struct broker){
         .config = *config,
@@ -353,13 +342,16 @@ int broker_init(struct broker *broker, struct config *config, const char *config
     CDS_INIT_LIST_HEAD(&broker->connections);
     CDS_INIT_LIST_HEAD(&broker->doomed);
     waitlist_init(&broker->waitlist);
-    int r = config_path && !(broker->config_path = strdup(config_path)) ? -ENOMEM : init_all(broker, runtime_directory);
+    int r = config_path && !(broker->config_path = strdup(config_path))
+              ? -ENOMEM
+              : init_all(broker, runtime_directory);
     if (r < 0)
         broker_deinit(broker);
     return r;
 }
 
-/* The ends go on without us: what is in their rings can still be read, and this page is the last that they hear. */
+/* The ends go on without us: what is in their rings can still be read, and this page is the last
+ * that they hear. */
 static void end_channels(struct broker *broker)
 {
     struct cds_lfht_iter iterator;
@@ -387,11 +379,17 @@ void broker_deinit(struct broker *broker)
 {
     inspector_free(broker->inspector);
     listener_deinit(&broker->listener);
+    if (broker->rebalancer)
+        rebalancer_stop(broker->rebalancer);
+    mover_free(broker->mover);
+    broker->mover = NULL;
     end_channels(broker);
+    rebalancer_free(broker->rebalancer);
     /* All records that were given to call_rcu, before the tables and regions they point to. */
-    rcu_barrier();
+    rcu_finish();
     domains_deinit(&broker->domains);
     channels_deinit(&broker->channels);
+    history_free(broker->history);
     for (uint32_t i = 0; i < broker->zone_count; i++)
         zone_free(broker->zones[i]);
     free(broker->zones);
@@ -399,20 +397,29 @@ void broker_deinit(struct broker *broker)
     sd_event_unref(broker->event);
     config_deinit(&broker->config);
     free(broker->config_path);
-    rcu_barrier();
+    rcu_finish();
     rcu_unregister_thread();
     *broker = (struct broker){0};
 }
 
-int broker_run(struct broker *broker)
+int broker_start_threads(struct broker *broker)
 {
     int r = inspector_new(broker, &broker->inspector);
 
-    if (r < 0) {
+    if (r == 0)
+        r = rebalancer_start(broker->rebalancer, mover_mailbox(broker->mover));
+    if (r < 0)
         log_error(&broker->log, "cannot start a thread: %s", strerror(-r));
-        return r;
-    }
     get_default_call_rcu_data(); /* starts liburcu's thread, which the sandbox would not */
+    return r;
+}
+
+int broker_run(struct broker *broker)
+{
+    int r = broker_start_threads(broker);
+
+    if (r < 0)
+        return r;
     r = sandbox_enter(&broker->log, broker->config.sandbox);
     if (r < 0)
         return r;
@@ -420,7 +427,8 @@ int broker_run(struct broker *broker)
         log_notice(&broker->log, "ready: %s", broker->listener.socket_path);
     else
         log_notice(&broker->log, "ready: on the service manager's socket");
-    sd_notifyf(0, "READY=1\nSTATUS=Serving %u zones, up to %u channels.", broker->zone_count, broker->channels_max);
+    sd_notifyf(0, "READY=1\nSTATUS=Serving %u zones, up to %u channels.", broker->zone_count,
+               broker->channels_max);
     r = sd_event_loop(broker->event);
     sd_notify(0, "STOPPING=1");
     if (r < 0)

@@ -2,7 +2,8 @@
 /*
  * broker/broker.h - vchand: one struct that everything hangs on.
  *
- * The event loop (the thread that calls broker_run) owns all of it. What other threads may read says so where it is declared.
+ * The event loop (the thread that calls broker_run) owns all of it. What other threads may read
+ * says so where it is declared.
  */
 #ifndef VCHAN_BROKER_BROKER_H
 #define VCHAN_BROKER_BROKER_H
@@ -46,19 +47,25 @@ struct broker {
     struct rebalancer *rebalancer;
     struct mover *mover;
     struct history *history;
-    bool barrier_works; /* order_register(): sleepers on this kernel need no fence on the other side */
+    bool barrier_works; /* order_register(): a sleeper here needs no fence on the other side */
     uint64_t started_ns;
     uint64_t opens, closes; /* plain; ends */
 };
 
 /*
- * Sets everything up but the threads and the sandbox. On failure the reason is logged and *broker is clean. Takes *config over.
- * config_path: NULL if it comes from no file. runtime_directory: NULL for the default.
+ * Sets everything up but the threads and the sandbox. On failure the reason is logged and *broker
+ * is clean. Takes *config over. config_path: NULL if it comes from no file. runtime_directory: NULL
+ * for the default.
  */
-int broker_init(struct broker *broker, struct config *config, const char *config_path, const char *runtime_directory);
+int broker_init(struct broker *broker, struct config *config, const char *config_path,
+                const char *runtime_directory);
 void broker_deinit(struct broker *broker);
 
-/* Runs until SIGTERM or SIGINT: 0, or -errno of what failed. */
+/* The inspector's, the rebalancer's. 0 or -errno (logged). */
+int broker_start_threads(struct broker *broker);
+
+/* Starts the threads, enters the sandbox, and runs until SIGTERM or SIGINT: 0, or -errno of what
+ * failed. */
 int broker_run(struct broker *broker);
 
 /* A zone that both domains are in, NULL: none. */
@@ -68,7 +75,8 @@ struct zone *broker_zone_for(const struct broker *broker, uint32_t a, uint32_t b
 void broker_channel_joined(struct broker *broker, struct channel *channel, unsigned end);
 void broker_channel_left(struct broker *broker, struct channel *channel, unsigned end);
 
-/* Limits what a domain's rings may hold in each zone, bytes; 0: no limit. -ENOENT: no such domain. -ENOMEM. Event loop. */
+/* Limits what a domain's rings may hold in each zone, bytes; 0: no limit. -ENOENT: no such domain.
+ * -ENOMEM. Event loop. */
 int broker_quota_set(struct broker *broker, uint32_t domain, uint64_t quota_bytes);
 
 /* CLOCK_MONOTONIC. */

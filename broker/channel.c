@@ -16,7 +16,8 @@ static unsigned long hash_number(uint32_t number)
 /* A peer chooses ports, but only among few domains: a mixer will do (splitmix64's, by Vigna). */
 unsigned long channel_key_hash(const struct channel_key *key)
 {
-    uint64_t x = ((uint64_t)key->server_domain << 48) ^ ((uint64_t)key->client_domain << 32) ^ key->port;
+    uint64_t x = ((uint64_t)key->server_domain << 48) ^ ((uint64_t)key->client_domain << 32) ^
+                 key->port;
 
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
@@ -25,7 +26,8 @@ unsigned long channel_key_hash(const struct channel_key *key)
 
 bool channel_key_equal(const struct channel_key *a, const struct channel_key *b)
 {
-    return a->server_domain == b->server_domain && a->client_domain == b->client_domain && a->port == b->port;
+    return a->server_domain == b->server_domain && a->client_domain == b->client_domain &&
+           a->port == b->port;
 }
 
 static int matches_number(struct cds_lfht_node *node, const void *number)
@@ -42,10 +44,13 @@ int channels_init(struct channels *channels, uint32_t channels_max)
 {
     unsigned long buckets = 64;
 
-    /* Of a fixed size: growing would need a thread of liburcu's, and we know how many there can be. */
+    /* Of a fixed size: growing would need a thread of liburcu's, and there is a maximum. */
     while (buckets < channels_max)
         buckets *= 2;
     *channels = (struct channels){0};
+    int r = mailbox_init(&channels->retired);
+    if (r < 0)
+        return r;
     channels->by_number = cds_lfht_new(buckets, buckets, buckets, 0, NULL);
     channels->by_key = cds_lfht_new(buckets, buckets, buckets, 0, NULL);
     if (channels->by_number && channels->by_key)
@@ -56,6 +61,10 @@ int channels_init(struct channels *channels, uint32_t channels_max)
 
 void channels_deinit(struct channels *channels)
 {
+    if (channels->retired.event_fd > 0) {
+        channels_reap(channels);
+        mailbox_deinit(&channels->retired);
+    }
     if (channels->by_number)
         cds_lfht_destroy(channels->by_number, NULL);
     if (channels->by_key)
@@ -154,8 +163,10 @@ static int take_ring(struct channel *channel, const struct channel_wishes *wishe
     struct channel_ring *ring = &channel->ring[index];
     struct ring_extent extent;
 
-    ring->sender_domain = index == LAYOUT_SERVER_SENDS ? channel->key.server_domain : channel->key.client_domain;
-    ring->receiver_domain = index == LAYOUT_SERVER_SENDS ? channel->key.client_domain : channel->key.server_domain;
+    ring->sender_domain = index == LAYOUT_SERVER_SENDS ? channel->key.server_domain
+                                                       : channel->key.client_domain;
+    ring->receiver_domain = index == LAYOUT_SERVER_SENDS ? channel->key.client_domain
+                                                         : channel->key.server_domain;
     ring->floor_bytes = ring->min_bytes = wishes->min_bytes[index];
     ring->max_bytes = wishes->max_bytes[index];
     ring->weight = wishes->weight;
@@ -194,14 +205,30 @@ static int take_all(struct channel *channel, const struct channel_wishes *wishes
     return 0;
 }
 
-static void free_record(struct rcu_head *head)
+static void retire(struct rcu_head *head)
 {
     rcu_acquire();
     struct channel *channel = caa_container_of(head, struct channel, rcu);
 
+    mailbox_post(&channel->channels->retired, &channel->retired);
+}
+
+static void reap(struct channel *channel)
+{
+    if (channel->page && !channel->abandoned)
+        zone_page_trim(channel->zone, channel->slot, channel->incarnation);
     free(channel->ring[0].view);
     free(channel->ring[1].view);
     free(channel);
+}
+
+void channels_reap(struct channels *channels)
+{
+    struct mailbox_letter *letter;
+
+    mailbox_acknowledge(&channels->retired);
+    while ((letter = mailbox_take(&channels->retired)))
+        reap(caa_container_of(letter, struct channel, retired));
 }
 
 static void give_extents_and_page(struct channel *channel)
@@ -224,7 +251,7 @@ static void drop_record(struct channel *channel)
     for (unsigned end = 0; end < 2; end++)
         if (channel->end[end].event_fd >= 0)
             close(channel->end[end].event_fd);
-    call_rcu(&channel->rcu, free_record);
+    call_rcu(&channel->rcu, retire);
 }
 
 static void set_state(struct channel *channel, uint32_t state)
@@ -234,7 +261,8 @@ static void set_state(struct channel *channel, uint32_t state)
 }
 
 int channel_new(struct channels *channels, struct zone *zone, const struct channel_key *key,
-                const struct channel_wishes *wishes, uint64_t now_ns, struct channel **out, unsigned *ring)
+                const struct channel_wishes *wishes, uint64_t now_ns, struct channel **out,
+                unsigned *ring)
 {
     struct channel *channel = calloc(1, sizeof(*channel));
 
@@ -292,10 +320,12 @@ void channel_free(struct channel *channel)
 void channel_abandon(struct channel *channel)
 {
     leave_tables(channel);
+    channel->abandoned = true;
     drop_record(channel);
 }
 
-void channel_attach(struct channel *channel, unsigned end, struct connection *connection, uint32_t pid)
+void channel_attach(struct channel *channel, unsigned end, struct connection *connection,
+                    uint32_t pid)
 {
     struct layout_channel *line = &channel->page->channel;
 
@@ -310,7 +340,8 @@ void channel_attach(struct channel *channel, unsigned end, struct connection *co
     }
 }
 
-/* The end will not run again, so its lines are the broker's: it sleeps no more, and its peer need not ring. */
+/* The end will not run again, so its lines are the broker's: it sleeps no more, and its peer need
+ * not ring. */
 static void close_sleep_lines(struct channel *channel, unsigned end)
 {
     order_store_release(&channel->page->ring[end].producer_sleep.closed, 1);
@@ -359,8 +390,10 @@ void channel_wake(const struct channel *channel, unsigned end)
 
 unsigned channel_ring_dead(const struct channel *channel, unsigned ring)
 {
-    const uint32_t producer_gone = ring == LAYOUT_SERVER_SENDS ? LAYOUT_GONE_SERVER : LAYOUT_GONE_CLIENT;
-    const uint32_t consumer_gone = ring == LAYOUT_SERVER_SENDS ? LAYOUT_GONE_CLIENT : LAYOUT_GONE_SERVER;
+    const uint32_t producer_gone = ring == LAYOUT_SERVER_SENDS ? LAYOUT_GONE_SERVER
+                                                               : LAYOUT_GONE_CLIENT;
+    const uint32_t consumer_gone = ring == LAYOUT_SERVER_SENDS ? LAYOUT_GONE_CLIENT
+                                                               : LAYOUT_GONE_SERVER;
 
     return (channel->gone & producer_gone ? RING_PRODUCER_DEAD : 0) |
            (channel->gone & consumer_gone ? RING_CONSUMER_DEAD : 0);

@@ -9,13 +9,15 @@
  *        |    +--> freed             v                          |
  *        +----------------------> CLOSED -----------------------+
  *
- * An end is the connection that opened it. When that goes (CHANNEL_CLOSE, death) its gone bit is set, the other end
- * woken, and its sleep lines are marked closed on its behalf. Page, extents and record live until both ends are gone.
- * The index by key has a channel only while its server end is alive, so that the port can be served anew while
- * the old client still drains; the index by number has it until the end.
+ * An end is the connection that opened it. When that goes (CHANNEL_CLOSE, death) its gone bit is
+ * set, the other end woken, and its sleep lines are marked closed on its behalf. Page, extents and
+ * record live until both ends are gone. The index by key has a channel only while its server end is
+ * alive, so that the port can be served anew while the old client still drains; the index by number
+ * has it until the end.
  *
- * Threads: the event loop alone changes channels. Others find them in the tables under rcu_enter and read: constants (the key, zone,
- * number, incarnation, page), the words marked "plain" (order_load_plain), and what channel_ring_view gives.
+ * Threads: the event loop alone changes channels. Others find them in the tables under rcu_enter
+ * and read: constants (the key, zone, number, incarnation, page), the words marked "plain"
+ * (order_load_plain), and what channel_ring_view gives.
  */
 #ifndef VCHAN_BROKER_CHANNEL_H
 #define VCHAN_BROKER_CHANNEL_H
@@ -23,6 +25,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "broker/mailbox.h"
 #include "broker/rcu.h"
 #include "broker/zone.h"
 #include "ring/geometry.h"
@@ -79,7 +82,8 @@ struct channel_ring {
     uint32_t receiver_domain;
     /* Published by the event loop: channel_ring_view. */
     struct ring_view *view;
-    /* Plain; writer: the rebalancer. When it last saw a byte sent or received, CLOCK_MONOTONIC; 0: never. */
+    /* Plain; writer: the rebalancer. When it last saw a byte sent or received, CLOCK_MONOTONIC; 0:
+     * never. */
     uint64_t active_ns;
 };
 
@@ -87,6 +91,7 @@ struct channel {
     struct cds_lfht_node by_number; /* owner: channels.by_number */
     struct cds_lfht_node by_key;    /* owner: channels.by_key, while `served` */
     struct rcu_head rcu;
+    struct mailbox_letter retired; /* to channels.retired, after the grace period */
     struct channels *channels;
     struct channel_key key;
     struct zone *zone;
@@ -99,6 +104,7 @@ struct channel {
     uint32_t gone;                    /* plain; LAYOUT_GONE_* */
     int32_t reason;                   /* plain */
     bool served;                      /* event loop: it is in by_key */
+    bool abandoned;                   /* event loop: its page stays as it is */
     struct channel_end end[2];
     struct channel_ring ring[2];
 };
@@ -106,11 +112,16 @@ struct channel {
 struct channels {
     struct cds_lfht *by_number;
     struct cds_lfht *by_key;
-    uint32_t count; /* plain */
+    uint32_t count;         /* plain */
+    struct mailbox retired; /* freed channels that no reader sees any more */
 };
 
 int channels_init(struct channels *channels, uint32_t channels_max);
-void channels_deinit(struct channels *channels); /* no channel and no reader is left */
+/* No channel is left, and rcu_finish has been called. */
+void channels_deinit(struct channels *channels);
+
+/* The last of channel_free: call it when channels.retired rings. */
+void channels_reap(struct channels *channels);
 
 /* NULL: none. Under rcu_enter, or in the event loop. */
 struct channel *channels_find(const struct channels *channels, uint32_t number);
@@ -129,31 +140,38 @@ struct channel_wishes {
 };
 
 /*
- * Makes a channel in state WAITING, with its server end's connection not yet set, and puts it into both tables.
- * -ENOSPC, -EDQUOT (*ring: whose extent there is no room for; 2: no page), -EMFILE, -ENFILE, -ENOMEM.
+ * Makes a channel in state WAITING, with its server end's connection not yet set, and puts it into
+ * both tables. -ENOSPC, -EDQUOT (*ring: whose extent there is no room for; 2: no page), -EMFILE,
+ * -ENFILE, -ENOMEM.
  */
 int channel_new(struct channels *channels, struct zone *zone, const struct channel_key *key,
-                const struct channel_wishes *wishes, uint64_t now_ns, struct channel **out, unsigned *ring);
+                const struct channel_wishes *wishes, uint64_t now_ns, struct channel **out,
+                unsigned *ring);
 
-/* Gives everything back; the record after a grace period. */
+/* Gives everything back: extents and page number now, the page's memory and the record after a
+ * grace period. */
 void channel_free(struct channel *channel);
 
-/* The same, but leaves page and extents as they are, for ends that outlive the broker and read its last word there. */
+/* The same, but leaves page and extents as they are, for ends that outlive the broker and read its
+ * last word there. */
 void channel_abandon(struct channel *channel);
 
 /* An end comes: the client's makes it CONNECTED and wakes the server. */
-void channel_attach(struct channel *channel, unsigned end, struct connection *connection, uint32_t pid);
+void channel_attach(struct channel *channel, unsigned end, struct connection *connection,
+                    uint32_t pid);
 
 /* An end has gone. True: nobody is left, channel_free it. */
 bool channel_detach(struct channel *channel, unsigned end);
 
-/* The broker ends it: state CLOSED, both ends woken; they detach later. reason: errno, 0. gone: more bits to set. */
+/* The broker ends it: state CLOSED, both ends woken; they detach later. reason: errno, 0. gone:
+ * more bits to set. */
 void channel_close(struct channel *channel, int reason, uint32_t gone);
 
 /* Rings the eventfd that an end sleeps on. */
 void channel_wake(const struct channel *channel, unsigned end);
 
-/* RING_PRODUCER_DEAD, RING_CONSUMER_DEAD for ring/geometry.h: the ends that are gone. Event loop. */
+/* RING_PRODUCER_DEAD, RING_CONSUMER_DEAD for ring/geometry.h: the ends that are gone. Event loop.
+ */
 unsigned channel_ring_dead(const struct channel *channel, unsigned ring);
 
 /* Shows other threads what the ring's geometry is now. */

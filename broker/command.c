@@ -4,20 +4,25 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "broker/broker.h"
 #include "broker/connection.h"
 #include "broker/figures.h"
 #include "broker/inspector.h"
+#include "broker/mover.h"
 #include "broker/opening.h"
+#include "broker/rebalancer.h"
 #include "proto/socket.h"
 #include "ring/order.h"
 
-/* 0: answered, or somebody will; else the error to answer. The body has passed proto_request_check. */
+/* 0: answered, or somebody will; else the error to answer. The body has passed proto_request_check.
+ */
 typedef int (*command_handler)(struct connection *connection, const struct proto_message *message);
 
-static void reply(struct connection *connection, const struct proto_message *message, const void *body, size_t bytes)
+static void reply(struct connection *connection, const struct proto_message *message,
+                  const void *body, size_t bytes)
 {
     connection_reply(connection, message->header.id, message->header.seq, 0, body, bytes, NULL, 0);
 }
@@ -31,7 +36,8 @@ static int get_version(struct connection *connection, const struct proto_message
     };
 
     if (request->byte_order != PROTO_BYTE_ORDER || request->version < PROTO_VERSION_OLDEST)
-        return connection_refuse(connection, -EPROTONOSUPPORT, "this broker speaks versions %u to %u of the protocol",
+        return connection_refuse(connection, -EPROTONOSUPPORT,
+                                 "this broker speaks versions %u to %u of the protocol",
                                  PROTO_VERSION_OLDEST, PROTO_VERSION);
     if (connection->state == CONNECTION_NEW)
         connection->state = CONNECTION_VERSIONED;
@@ -41,7 +47,8 @@ static int get_version(struct connection *connection, const struct proto_message
 
 static int check_command(struct connection *connection, const struct proto_message *message)
 {
-    int r = proto_allow_command(&connection->allow, ((const struct proto_check *)(const void *)message->body)->id);
+    int r = proto_allow_command(&connection->allow,
+                                ((const struct proto_check *)(const void *)message->body)->id);
 
     if (r == 0)
         reply(connection, message, NULL, 0);
@@ -50,7 +57,8 @@ static int check_command(struct connection *connection, const struct proto_messa
 
 static int check_event(struct connection *connection, const struct proto_message *message)
 {
-    int r = proto_allow_event(&connection->allow, ((const struct proto_check *)(const void *)message->body)->id);
+    int r = proto_allow_event(&connection->allow,
+                              ((const struct proto_check *)(const void *)message->body)->id);
 
     if (r == 0)
         reply(connection, message, NULL, 0);
@@ -67,7 +75,8 @@ static int hello(struct connection *connection, const struct proto_message *mess
     int r = domains_check(&broker->domains, request->domain);
     if (r < 0)
         return connection_refuse(connection, r,
-                                 r == -ENOENT ? "there is no domain %u" : "domain %u does not run on this host itself",
+                                 r == -ENOENT ? "there is no domain %u"
+                                              : "domain %u does not run on this host itself",
                                  request->domain);
     r = domains_need(&broker->domains, request->domain, &domain);
     if (r < 0)
@@ -99,7 +108,8 @@ static int channel_close_command(struct connection *connection, const struct pro
         return connection_refuse(connection, -ENOTCONN, "this connection has no channel open");
     if (connection->state == CONNECTION_WAITING) {
         connection_refuse(connection, -ECANCELED, "the client closed while it waited for a server");
-        connection_reply(connection, PROTO_CHANNEL_OPEN, connection->waiter_seq, -ECANCELED, NULL, 0, NULL, 0);
+        connection_reply(connection, PROTO_CHANNEL_OPEN, connection->waiter_seq, -ECANCELED, NULL,
+                         0, NULL, 0);
         if (connection->state == CONNECTION_DOOMED)
             return 0;
     }
@@ -140,6 +150,74 @@ static int broker_info(struct connection *connection, const struct proto_message
     return 0;
 }
 
+/* Who asked for a round: the connection may go before the answer comes. */
+struct asker {
+    struct wire *wire;
+    uint32_t seq;
+};
+
+#define DECISIONS_A_REPLY \
+    ((PROTO_MESSAGE_BYTES_MAX - sizeof(struct proto_header) - sizeof(struct proto_error) - \
+      sizeof(struct proto_list_reply)) / \
+     sizeof(struct proto_decision))
+
+/* More than fit are in the history; of a dry run, the first are the most urgent. */
+static void on_rebalanced(void *data, int error, const struct proto_decision *decisions,
+                          size_t count)
+{
+    const struct asker *asker = data;
+    const struct proto_list_reply answer = {
+        .count = (uint32_t)(count < DECISIONS_A_REPLY ? count : DECISIONS_A_REPLY),
+        .item_bytes = sizeof(*decisions),
+    };
+
+    wire_reply(asker->wire, PROTO_REBALANCE, asker->seq, error, &answer, sizeof(answer), decisions,
+               answer.count * sizeof(*decisions));
+    wire_drop(asker->wire);
+    free(data);
+}
+
+static int rebalance(struct connection *connection, const struct proto_message *message)
+{
+    const struct proto_rebalance *request = (const void *)message->body;
+    struct asker *asker = malloc(sizeof(*asker));
+
+    if (!asker)
+        return -ENOMEM;
+    *asker = (struct asker){.wire = wire_hold(connection->wire), .seq = message->header.seq};
+    int r = mover_rebalance(connection->broker->mover, request->flags & PROTO_REBALANCE_DRY_RUN,
+                            on_rebalanced, asker);
+    if (r < 0) {
+        wire_drop(asker->wire);
+        free(asker);
+    }
+    return r;
+}
+
+static int ring_set(struct connection *connection, const struct proto_message *message)
+{
+    const struct proto_ring_set *request = (const void *)message->body;
+    struct broker *broker = connection->broker;
+    struct channel *channel = channels_find(&broker->channels, request->channel);
+
+    if (!channel || (request->incarnation && request->incarnation != channel->incarnation))
+        return connection_refuse(connection, -ENOENT, "there is no channel %u", request->channel);
+    int r = mover_ring_set(broker->mover, channel, request->ring, request);
+    if (r == -EINVAL)
+        return connection_refuse(
+            connection, r,
+            "a ring's size lies between its minimum and its maximum, and its minimum is not below "
+            "the %" PRIu64 " bytes that its server asked for",
+            channel->ring[request->ring].floor_bytes);
+    if (r < 0)
+        return connection_refuse(connection, r == -EDQUOT ? -ENOSPC : r,
+                                 "there is no room for that: %s", strerror(-r));
+    connection_log(connection, LOG_NOTICE, "channel %u ring %u: set by command", channel->number,
+                   request->ring);
+    reply(connection, message, NULL, 0);
+    return 0;
+}
+
 static int domain_set(struct connection *connection, const struct proto_message *message)
 {
     const struct proto_domain_set *request = (const void *)message->body;
@@ -149,8 +227,8 @@ static int domain_set(struct connection *connection, const struct proto_message 
         return connection_refuse(connection, r, "there is no domain %u", request->domain);
     if (r < 0)
         return r;
-    connection_log(connection, LOG_NOTICE, "set the quota of domain %u to %" PRIu64 " bytes", request->domain,
-                   request->quota_bytes);
+    connection_log(connection, LOG_NOTICE, "set the quota of domain %u to %" PRIu64 " bytes",
+                   request->domain, request->quota_bytes);
     reply(connection, message, NULL, 0);
     return 0;
 }
@@ -174,12 +252,16 @@ static const struct {
     [PROTO_LIST_CHANNELS] = {list, FROM_READY},
     [PROTO_LIST_RINGS] = {list, FROM_READY},
     [PROTO_LIST_EXTENTS] = {list_extents, FROM_READY},
+    [PROTO_LIST_HISTORY] = {list, FROM_READY},
+    [PROTO_REBALANCE] = {rebalance, FROM_READY},
+    [PROTO_RING_SET] = {ring_set, FROM_READY},
     [PROTO_BROKER_INFO] = {broker_info, FROM_READY},
     [PROTO_DOMAIN_SET] = {domain_set, FROM_READY},
 };
 
 /* The rules of proto/proto.h, in the order in which they are told. */
-static int check_and_handle(struct connection *connection, const struct proto_message *message, bool attached)
+static int check_and_handle(struct connection *connection, const struct proto_message *message,
+                            bool attached)
 {
     const unsigned id = message->header.id;
 
@@ -204,15 +286,17 @@ static void on_broken(struct connection *connection, const struct proto_event_br
     struct channel *channel = connection->channel;
 
     connection_log(connection, LOG_WARNING,
-                   "channel %u (server domain %u pid %u, client domain %u pid %u, port %u): ring %u is broken: %s; "
+                   "channel %u (server domain %u pid %u, client domain %u pid %u, port %u): ring "
+                   "%u is broken: %s; "
                    "closing the channel",
                    channel->number, channel->key.server_domain, channel->end[CHANNEL_SERVER].pid,
-                   channel->key.client_domain, channel->end[CHANNEL_CLIENT].pid, channel->key.port, event->ring,
-                   event->text);
+                   channel->key.client_domain, channel->end[CHANNEL_CLIENT].pid, channel->key.port,
+                   event->ring, event->text);
     channel_close(channel, EPROTO, 0);
 }
 
-static void handle_event(struct connection *connection, const struct proto_message *message, bool attached)
+static void handle_event(struct connection *connection, const struct proto_message *message,
+                         bool attached)
 {
     const unsigned id = message->header.id;
 
@@ -227,8 +311,16 @@ static void handle_event(struct connection *connection, const struct proto_messa
     }
     if (connection->state != CONNECTION_OPEN)
         return; /* its channel was closed meanwhile, or it never had one */
-    if (id == PROTO_EVENT_BROKEN)
+    switch (id) {
+    case PROTO_EVENT_PRESSURE:
+        rebalancer_pressure(connection->broker->rebalancer);
+        break;
+    case PROTO_EVENT_DOORBELLS:
+        rebalancer_doorbells(connection->broker->rebalancer);
+        break;
+    default:
         on_broken(connection, (const void *)message->body);
+    }
 }
 
 void command_dispatch(struct connection *connection, struct proto_message *message)

@@ -15,20 +15,39 @@
 /* Keys that one section may have; what was given is kept in a word of bits. */
 #define KEYS_MAX 64
 
-enum section { SECTION_NONE, SECTION_BROKER, SECTION_LOCAL, SECTION_REBALANCE, SECTION_DOMAIN, SECTION_ZONE };
+enum section {
+    SECTION_NONE,
+    SECTION_BROKER,
+    SECTION_LOCAL,
+    SECTION_REBALANCE,
+    SECTION_DOMAIN,
+    SECTION_ZONE
+};
 
 static const struct {
     const char *name;
     bool named; /* "[domain web]" */
 } sections[] = {
-    [SECTION_BROKER] = {"broker", false}, [SECTION_LOCAL] = {"local", false},
-    [SECTION_REBALANCE] = {"rebalance", false}, [SECTION_DOMAIN] = {"domain", true}, [SECTION_ZONE] = {"zone", true},
+    [SECTION_BROKER] = {"broker", false},
+    [SECTION_LOCAL] = {"local", false},
+    [SECTION_REBALANCE] = {"rebalance", false},
+    [SECTION_DOMAIN] = {"domain", true},
+    [SECTION_ZONE] = {"zone", true},
 };
 #define SECTION_COUNT (sizeof(sections) / sizeof(sections[0]))
 
-enum kind { KIND_NUMBER, KIND_SIZE, KIND_BOOLEAN, KIND_MODE, KIND_LEVEL, KIND_WORD, KIND_DOMAINS, KIND_UUID };
+enum kind {
+    KIND_NUMBER,
+    KIND_SIZE,
+    KIND_BOOLEAN,
+    KIND_MODE,
+    KIND_LEVEL,
+    KIND_WORD,
+    KIND_DOMAINS,
+    KIND_UUID
+};
 
-/* offset: of a field of struct config, config_domain or config_zone, whose type goes with the kind. */
+/* offset: of a field of struct config, config_domain or config_zone; its type is the kind's. */
 struct key {
     enum section section;
     const char *name;
@@ -52,8 +71,10 @@ static const struct key keys[] = {
      "a power of two from 1M to 64T, such as 256M"},
     {SECTION_BROKER, "channels", KIND_NUMBER, BROKER(channels), 1, 1 << 20, "1 to 1048576"},
     {SECTION_BROKER, "connections", KIND_NUMBER, BROKER(connections), 1, 1 << 20, "1 to 1048576"},
-    {SECTION_BROKER, "log-level", KIND_LEVEL, BROKER(log_level), 0, 0, "error, warning, notice, info or debug"},
-    {SECTION_BROKER, "socket-mode", KIND_MODE, BROKER(socket_mode), 0, 0777, "an octal mode from 0000 to 0777"},
+    {SECTION_BROKER, "log-level", KIND_LEVEL, BROKER(log_level), 0, 0,
+     "error, warning, notice, info or debug"},
+    {SECTION_BROKER, "socket-mode", KIND_MODE, BROKER(socket_mode), 0, 0777,
+     "an octal mode from 0000 to 0777"},
     {SECTION_BROKER, "socket-group", KIND_WORD, BROKER(socket_group), 0, 0, "the name of a group"},
     {SECTION_BROKER, "policy", KIND_WORD, BROKER(policy_name), 0, 0, "default or static"},
     {SECTION_BROKER, "sandbox", KIND_BOOLEAN, BROKER(sandbox), 0, 0, "yes or no"},
@@ -79,12 +100,15 @@ static const struct key keys[] = {
     POLICY("moves-max", moves_max, 1, 4096),
     POLICY_SIZE("move-bytes-max", move_bytes_max, 4096, 1ull << 48),
     {SECTION_LOCAL, "enable", KIND_BOOLEAN, BROKER(local_enable), 0, 0, "yes or no"},
-    {SECTION_LOCAL, "domains", KIND_DOMAINS, BROKER(local_domains), 0, 0, "numbers and ranges, such as 0-255, 300"},
+    {SECTION_LOCAL, "domains", KIND_DOMAINS, BROKER(local_domains), 0, 0,
+     "numbers and ranges, such as 0-255, 300"},
     {SECTION_DOMAIN, "id", KIND_NUMBER, DOMAIN(id), 0, PROTO_DOMAIN_MAX, "0 to 32751"},
     {SECTION_DOMAIN, "quota", KIND_SIZE, DOMAIN(quota_bytes), 0, 1ull << 46,
      "bytes, such as 64M, in whole blocks of 4K; 0 for no limit"},
-    {SECTION_DOMAIN, "uuid", KIND_UUID, DOMAIN(uuid), 0, 0, "a UUID, such as 6ba7b810-9dad-41d1-80b4-00c04fd430c8"},
-    {SECTION_ZONE, "members", KIND_DOMAINS, ZONE(members), 0, 0, "domain numbers and ranges, such as 1-9, 300"},
+    {SECTION_DOMAIN, "uuid", KIND_UUID, DOMAIN(uuid), 0, 0,
+     "a UUID, such as 6ba7b810-9dad-41d1-80b4-00c04fd430c8"},
+    {SECTION_ZONE, "members", KIND_DOMAINS, ZONE(members), 0, 0,
+     "domain numbers and ranges, such as 1-9, 300"},
     {SECTION_ZONE, "region-size", KIND_SIZE, ZONE(region_bytes), 1 << 20, 1ull << 46,
      "a power of two from 1M to 64T, such as 256M"},
     {SECTION_ZONE, "channels", KIND_NUMBER, ZONE(channels), 1, 1 << 20, "1 to 1048576"},
@@ -92,7 +116,8 @@ static const struct key keys[] = {
 #define KEY_COUNT (sizeof(keys) / sizeof(keys[0]))
 static_assert(KEY_COUNT <= KEYS_MAX, "reader.given has a bit for each key");
 
-/* A file on its way through inih, which hands over lines without their numbers: we read the lines, so we count. */
+/* A file on its way through inih, which hands over lines without their numbers: we read the lines,
+ * so we count. */
 struct reader {
     struct config *config;
     FILE *stream;
@@ -100,13 +125,14 @@ struct reader {
     char *error;
     unsigned line;
     enum section section;
-    uint64_t given; /* keys of the section that we have seen: bits by index in keys[] */
+    uint64_t given;            /* keys of the section that we have seen: bits by index in keys[] */
     unsigned lines[KEY_COUNT]; /* where each was given last, 0: nowhere */
     bool seen[SECTION_COUNT];
     int failure; /* the first: -EINVAL, -ENOMEM */
 };
 
-static int fail(struct reader *reader, unsigned line, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static int fail(struct reader *reader, unsigned line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Only the first error is kept: what comes after it may be its consequence. */
 static int fail(struct reader *reader, unsigned line, const char *format, ...)
@@ -129,9 +155,9 @@ static int fail(struct reader *reader, unsigned line, const char *format, ...)
 static int parse_number_in_range(const struct key *key, const char *text, uint64_t *value)
 {
     uint64_t parsed;
-    int r = key->kind == KIND_SIZE   ? config_parse_size(text, &parsed)
-            : key->kind == KIND_MODE ? config_parse_mode(text, &parsed)
-                                     : config_parse_number(text, &parsed);
+    int r = key->kind == KIND_SIZE ? config_parse_size(text, &parsed)
+          : key->kind == KIND_MODE ? config_parse_mode(text, &parsed)
+                                   : config_parse_number(text, &parsed);
 
     if (r < 0 || parsed < key->min || parsed > key->max)
         return -EINVAL;
@@ -203,13 +229,16 @@ static void list_keys(enum section section, char *text, size_t bytes)
 static int fail_value(struct reader *reader, const struct key *key, const char *value)
 {
     if (key->allowed)
-        return fail(reader, reader->line, "%s: \"%.64s\" is not allowed; it takes %s", key->name, value, key->allowed);
-    return fail(reader, reader->line, "%s: \"%.64s\" is not allowed; it takes a number from %" PRIu64 " to %" PRIu64,
+        return fail(reader, reader->line, "%s: \"%.64s\" is not allowed; it takes %s", key->name,
+                    value, key->allowed);
+    return fail(reader, reader->line,
+                "%s: \"%.64s\" is not allowed; it takes a number from %" PRIu64 " to %" PRIu64,
                 key->name, value, key->min, key->max);
 }
 
 /* inih found "name = value". 1 to go on, 0 for an error, as it wants. */
-static int take_value(void *context, const char *section_untracked, const char *name, const char *value)
+static int take_value(void *context, const char *section_untracked, const char *name,
+                      const char *value)
 {
     struct reader *reader = context;
     char allowed[512];
@@ -240,7 +269,8 @@ static bool is_name(const char *name)
 {
     size_t length = strlen(name);
 
-    if (length == 0 || length >= PROTO_NAME_BYTES || isdigit((unsigned char)name[0]) || name[0] == '.')
+    if (length == 0 || length >= PROTO_NAME_BYTES || isdigit((unsigned char)name[0]) ||
+        name[0] == '.')
         return false;
     for (size_t i = 0; i < length; i++)
         if (!isalnum((unsigned char)name[i]) && !strchr("._-", name[i]))
@@ -254,7 +284,8 @@ static int add_domain(struct reader *reader, const char *name)
 
     for (size_t i = 0; i < config->domain_count; i++)
         if (strcmp(config->domains[i].name, name) == 0)
-            return fail(reader, reader->line, "[domain %s]: line %u has it already", name, config->domains[i].line);
+            return fail(reader, reader->line, "[domain %s]: line %u has it already", name,
+                        config->domains[i].line);
     void *grown = realloc(config->domains, (config->domain_count + 1) * sizeof(*config->domains));
     if (!grown)
         return reader->failure = -ENOMEM;
@@ -271,13 +302,15 @@ static int add_zone(struct reader *reader, const char *name)
 
     for (size_t i = 0; i < config->zone_count; i++)
         if (strcmp(config->zones[i].name, name) == 0)
-            return fail(reader, reader->line, "[zone %s]: line %u has it already", name, config->zones[i].line);
+            return fail(reader, reader->line, "[zone %s]: line %u has it already", name,
+                        config->zones[i].line);
     void *grown = realloc(config->zones, (config->zone_count + 1) * sizeof(*config->zones));
     if (!grown)
         return reader->failure = -ENOMEM;
     config->zones = grown;
     struct config_zone *zone = &config->zones[config->zone_count++];
-    *zone = (struct config_zone){.region_bytes = CONFIG_UNSET, .channels = CONFIG_UNSET, .line = reader->line};
+    *zone = (struct config_zone){
+        .region_bytes = CONFIG_UNSET, .channels = CONFIG_UNSET, .line = reader->line};
     snprintf(zone->name, sizeof(zone->name), "%s", name);
     return 0;
 }
@@ -298,20 +331,25 @@ static int take_section(struct reader *reader, char *text)
         reader->section = (enum section)i;
         if (sections[i].named && (!name || !is_name(name)))
             return fail(reader, reader->line,
-                        "[%s NAME]: a name is needed, of letters, digits, '.', '_' and '-', that begins with none of '.' and a digit",
+                        "[%s NAME]: a name is needed, of letters, digits, '.', '_' and '-', that "
+                        "begins with none of '.' and a digit",
                         text);
         if (!sections[i].named && (name || reader->seen[i]))
-            return fail(reader, reader->line, "[%s]: %s", text, name ? "it takes no name" : "it is there twice");
+            return fail(reader, reader->line, "[%s]: %s", text,
+                        name ? "it takes no name" : "it is there twice");
         reader->seen[i] = true;
         if (i == SECTION_DOMAIN)
             return add_domain(reader, name);
         return i == SECTION_ZONE ? add_zone(reader, name) : 0;
     }
     return fail(reader, reader->line,
-                "[%.64s]: there is no such section; there are broker, local, rebalance, domain NAME and zone NAME", text);
+                "[%.64s]: there is no such section; there are broker, local, rebalance, domain "
+                "NAME and zone NAME",
+                text);
 }
 
-/* Reads a line for inih, as fgets would. Its own notion of sections and continued lines is not used. */
+/* Reads a line for inih, as fgets would. Its own notion of sections and continued lines is not
+ * used. */
 static char *take_line(char *line, int bytes, void *context)
 {
     struct reader *reader = context;
@@ -321,8 +359,9 @@ static char *take_line(char *line, int bytes, void *context)
     reader->line++;
     size_t length = strlen(line);
     if (length == 0 || (line[length - 1] != '\n' && !feof(reader->stream))) {
-        fail(reader, reader->line, length == 0 || (int)length < bytes - 1
-                 ? "there is a zero byte in it" : "the line is longer than 190 characters");
+        fail(reader, reader->line,
+             length == 0 || (int)length < bytes - 1 ? "there is a zero byte in it"
+                                                    : "the line is longer than 190 characters");
         return NULL;
     }
     size_t indent = strspn(line, " \t");
@@ -340,7 +379,8 @@ static char *take_line(char *line, int bytes, void *context)
 static unsigned line_of(const struct reader *reader, const char *name)
 {
     for (size_t i = 0; i < KEY_COUNT; i++)
-        if (keys[i].section == SECTION_BROKER && strcmp(keys[i].name, name) == 0 && reader->lines[i] > 0)
+        if (keys[i].section == SECTION_BROKER && strcmp(keys[i].name, name) == 0 &&
+            reader->lines[i] > 0)
             return reader->lines[i];
     return reader->line;
 }
@@ -350,12 +390,14 @@ static bool power_of_two(uint64_t n)
     return n != 0 && (n & (n - 1)) == 0;
 }
 
-static int check_region(struct reader *reader, unsigned line, const char *what, uint64_t bytes, uint64_t channels)
+static int check_region(struct reader *reader, unsigned line, const char *what, uint64_t bytes,
+                        uint64_t channels)
 {
     if (!power_of_two(bytes))
         return fail(reader, line, "region-size: %s: it must be a power of two, such as 256M", what);
     if (bytes < region_size_min(config_channels_for(channels, bytes)))
-        return fail(reader, line, "channels: %s: that many pages of 4K do not fit into the region", what);
+        return fail(reader, line, "channels: %s: that many pages of 4K do not fit into the region",
+                    what);
     return 0;
 }
 
@@ -370,16 +412,17 @@ static int check_all(struct reader *reader)
             return fail(reader, domain->line, "id: [domain %s] must have one", domain->name);
         for (size_t j = 0; j < i; j++)
             if (config->domains[j].id == domain->id)
-                return fail(reader, domain->line, "id: [domain %s] has the number of [domain %s]", domain->name,
-                            config->domains[j].name);
+                return fail(reader, domain->line, "id: [domain %s] has the number of [domain %s]",
+                            domain->name, config->domains[j].name);
     }
     if (!policy_find(config->policy_name))
-        return fail(reader, line_of(reader, "policy"), "policy: \"%s\" is not known; it takes %s", config->policy_name,
-                    policy_names());
+        return fail(reader, line_of(reader, "policy"), "policy: \"%s\" is not known; it takes %s",
+                    config->policy_name, policy_names());
     const char *field = policy_config_check(&config->policy);
     if (field)
         return fail(reader, reader->line, "[rebalance]: %s is out of its range", field);
-    if (check_region(reader, line_of(reader, "region-size"), "[broker]", config->region_bytes, config->channels) < 0)
+    if (check_region(reader, line_of(reader, "region-size"), "[broker]", config->region_bytes,
+                     config->channels) < 0)
         return -EINVAL;
     for (size_t i = 0; i < config->zone_count; i++) {
         struct config_zone *zone = &reader->config->zones[i];
@@ -393,7 +436,8 @@ static int check_all(struct reader *reader)
     return 0;
 }
 
-int config_read_stream(struct config *config, FILE *stream, const char *name, char error[CONFIG_ERROR_BYTES])
+int config_read_stream(struct config *config, FILE *stream, const char *name,
+                       char error[CONFIG_ERROR_BYTES])
 {
     struct reader reader = {.config = config, .stream = stream, .name = name, .error = error};
 

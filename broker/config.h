@@ -2,9 +2,10 @@
 /*
  * broker/config.h - what vchand.conf says.
  *
- * An INI file; every key has a default, and no file is needed. What is unknown, out of range or said twice is
- * an error that names file, line and key and says what is allowed: a misspelt quota must not be found out by the domain it should have
- * held back. The table of keys is in config.c; docs: vchand.conf(5).
+ * An INI file; every key has a default, and no file is needed. What is unknown, out of range or
+ * said twice is an error that names file, line and key and says what is allowed: a misspelt quota
+ * must not be found out by the domain it should have held back. The table of keys is in config.c;
+ * docs: vchand.conf(5).
  */
 #ifndef VCHAN_BROKER_CONFIG_H
 #define VCHAN_BROKER_CONFIG_H
@@ -66,11 +67,12 @@ void config_init(struct config *config);
 void config_deinit(struct config *config);
 
 /*
- * Reads a file over the defaults. 0; -EINVAL with the sentence in error; -ENOMEM; what fopen gave (with a sentence).
- * name: how messages call the stream.
+ * Reads a file over the defaults. 0; -EINVAL with the sentence in error; -ENOMEM; what fopen gave
+ * (with a sentence). name: how messages call the stream.
  */
 int config_read(struct config *config, const char *path, char error[CONFIG_ERROR_BYTES]);
-int config_read_stream(struct config *config, FILE *stream, const char *name, char error[CONFIG_ERROR_BYTES]);
+int config_read_stream(struct config *config, FILE *stream, const char *name,
+                       char error[CONFIG_ERROR_BYTES]);
 
 /* Channel pages of a region: as configured, or what suits its size. */
 uint32_t config_channels_for(uint64_t channels, uint64_t region_bytes);

@@ -109,7 +109,8 @@ int config_parse_uuid(const char *text, uint8_t uuid[16])
 
 int config_parse_boolean(const char *text, bool *value)
 {
-    static const char *const yes[] = {"yes", "true", "on", "1"}, *const no[] = {"no", "false", "off", "0"};
+    static const char *const yes[] = {"yes", "true", "on", "1"}, *const no[] = {"no", "false",
+                                                                                "off", "0"};
 
     for (unsigned i = 0; i < 4; i++) {
         if (strcmp(text, yes[i]) != 0 && strcmp(text, no[i]) != 0)

@@ -41,11 +41,24 @@ struct wire *wire_hold(struct wire *wire)
 
 void wire_drop(struct wire *wire)
 {
-    /* Release: what this user did with it is done before the last one closes it; acquire: it sees that. */
+    /* Release: what this user did with it is done before the last one closes it; acquire: it sees
+     * that. */
     if (!wire || __atomic_sub_fetch(&wire->users, 1, __ATOMIC_ACQ_REL) > 0)
         return;
     close(wire->descriptor);
     free(wire);
+}
+
+void wire_reply(struct wire *wire, uint16_t id, uint32_t seq, int err, const void *body,
+                size_t body_bytes, const void *items, size_t items_bytes)
+{
+    int r = proto_reply(wire->descriptor, id, seq, err, body, body_bytes, items, items_bytes, NULL,
+                        0);
+
+    if (r == -EAGAIN)
+        order_store_plain(&wire->failed, 1);
+    if (r < 0)
+        shutdown(wire->descriptor, SHUT_RDWR);
 }
 
 static void connection_free(struct connection *connection)
@@ -90,7 +103,8 @@ void connection_doom(struct connection *connection, const char *why)
         count_in_domain(connection, -1);
     }
     connection->state = CONNECTION_DOOMED;
-    /* Now, and not when the inspector drops the wire: the client is to see it, and whoever polls the source. */
+    /* Now, and not when the inspector drops the wire: the client is to see it, and whoever polls
+     * the source. */
     shutdown(connection->wire->descriptor, SHUT_RDWR);
     sd_event_source_set_enabled(connection->source, SD_EVENT_OFF);
     cds_list_del(&connection->link);
@@ -129,20 +143,21 @@ static void check_sent(struct connection *connection, int r)
         connection_doom(connection, strerror(-r));
 }
 
-void connection_reply(struct connection *connection, uint16_t id, uint32_t seq, int err, const void *body,
-                      size_t body_bytes, const void *items, size_t items_bytes)
+void connection_reply(struct connection *connection, uint16_t id, uint32_t seq, int err,
+                      const void *body, size_t body_bytes, const void *items, size_t items_bytes)
 {
     if (connection->state != CONNECTION_DOOMED)
-        check_sent(connection, proto_reply(connection->wire->descriptor, id, seq, err, body, body_bytes, items,
-                                           items_bytes, NULL, 0));
+        check_sent(connection, proto_reply(connection->wire->descriptor, id, seq, err, body,
+                                           body_bytes, items, items_bytes, NULL, 0));
 }
 
-void connection_reply_descriptors(struct connection *connection, uint16_t id, uint32_t seq, const void *body,
-                                  size_t body_bytes, const int *descriptors, unsigned count)
+void connection_reply_descriptors(struct connection *connection, uint16_t id, uint32_t seq,
+                                  const void *body, size_t body_bytes, const int *descriptors,
+                                  unsigned count)
 {
     if (connection->state != CONNECTION_DOOMED)
-        check_sent(connection, proto_reply(connection->wire->descriptor, id, seq, 0, body, body_bytes, NULL, 0,
-                                           descriptors, count));
+        check_sent(connection, proto_reply(connection->wire->descriptor, id, seq, 0, body,
+                                           body_bytes, NULL, 0, descriptors, count));
 }
 
 int connection_refuse(struct connection *connection, int err, const char *format, ...)
@@ -158,7 +173,8 @@ int connection_refuse(struct connection *connection, int err, const char *format
     free(connection->explanation);
     connection->explanation = text;
     /* Refusals are the asker's business; only a full region is the operator's, too. */
-    connection_log(connection, err == -ENOSPC ? LOG_NOTICE : LOG_DEBUG, "refused: %s (%s)", text, strerror(-err));
+    connection_log(connection, err == -ENOSPC ? LOG_NOTICE : LOG_DEBUG, "refused: %s (%s)", text,
+                   strerror(-err));
     return err;
 }
 
@@ -171,8 +187,10 @@ void connection_log(struct connection *connection, int level, const char *format
 
     uint64_t now_ns = broker_now_ns();
 
-    if (level > log->level || !log_limit_admits(&connection->limit, LINES_A_CLIENT, now_ns, &left_out) ||
-        !log_limit_admits(&connection->broker->peer_lines, LINES_ALL_CLIENTS, now_ns, &others_left_out))
+    if (level > log->level ||
+        !log_limit_admits(&connection->limit, LINES_A_CLIENT, now_ns, &left_out) ||
+        !log_limit_admits(&connection->broker->peer_lines, LINES_ALL_CLIENTS, now_ns,
+                          &others_left_out))
         return;
     va_start(arguments, format);
     vsnprintf(text, sizeof(text), format, arguments);
@@ -201,7 +219,9 @@ static void receive_one(struct connection *connection)
     if (r == -EAGAIN)
         return;
     if (r == 0)
-        connection_doom(connection, order_load_plain(&connection->wire->failed) ? "it does not read its replies" : NULL);
+        connection_doom(connection, order_load_plain(&connection->wire->failed)
+                                        ? "it does not read its replies"
+                                        : NULL);
     else if (r == -EMSGSIZE)
         connection_doom(connection, "it sent a message over the size limit");
     else if (r == -EBADMSG)
@@ -249,7 +269,8 @@ int connection_new(struct broker *broker, int descriptor, struct connection **ou
         connection->uid = peer.uid;
     }
     connection->allow = proto_allow_default(PROTO_MAY_ANY);
-    r = sd_event_add_io(broker->event, &connection->source, descriptor, EPOLLIN, on_readable, connection);
+    r = sd_event_add_io(broker->event, &connection->source, descriptor, EPOLLIN, on_readable,
+                        connection);
     if (r < 0) {
         connection_free(connection);
         return r;

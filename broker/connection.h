@@ -2,23 +2,29 @@
 /*
  * broker/connection.h - one client of the broker: at most one end of one channel at a time.
  *
- *            GET_VERSION            HELLO            CHANNEL_OPEN            (server or NONBLOCK, or a server is there)
- *      NEW -------------> VERSIONED -----> READY ------------------------------------------> OPEN
- *                                          ^  |                                               |
- *                                          |  | CHANNEL_OPEN, no server yet      a server     |
- *                                          |  +------------------------> WAITING -------------+
- *                                          |        CHANNEL_CLOSE           |                 |
- *                                          +--------------------------------+-----------------+
- *      any state: the client goes, breaks the rules of the transport, or does not read -> DOOMED -> freed
+ *          GET_VERSION           HELLO           CHANNEL_OPEN, served at once
+ *      NEW ------------> VERSIONED -----> READY ----------------------------> OPEN
+ *                                         ^  |                                |
+ *                                         |  | CHANNEL_OPEN,        a server  |
+ *                                         |  | no server yet        comes     |
+ *                                         |  +-------------> WAITING ---------+
+ *                                         |                     |             |
+ *                                         +---------------------+-------------+
+ *                                                CHANNEL_CLOSE
+ *      any state ---> DOOMED ---> freed
+ *          the client goes, breaks the rules of the transport, or does not read
  *
- * Allowed: the CHECKs always; GET_VERSION before READY; HELLO in VERSIONED; CHANNEL_OPEN in READY; CHANNEL_CLOSE in WAITING and
- * OPEN; all others from READY on. What comes in another state gets EPROTO (a command of the handshake too late or too early), EBUSY (an
- * open in WAITING or OPEN), ENOTCONN (a close in READY).
+ * Allowed: the CHECKs always; GET_VERSION before READY; HELLO in VERSIONED; CHANNEL_OPEN in READY;
+ * CHANNEL_CLOSE in WAITING and OPEN; all others from READY on. What comes in another state gets
+ * EPROTO (a command of the handshake too late or too early), EBUSY (an open in WAITING or OPEN),
+ * ENOTCONN (a close in READY).
  *
- * A connection is never freed while a handler may hold it: connection_doom only marks it, and the event loop frees
- * the marked ones between two events. What it held (its end, its place in the queue) goes with it.
+ * A connection is never freed while a handler may hold it: connection_doom only marks it, and the
+ * event loop frees the marked ones between two events. What it held (its end, its place in the
+ * queue) goes with it.
  *
- * Threads: the event loop's. The inspector holds on to `wire` only, which outlives the connection while it does.
+ * Threads: the event loop's. The inspector holds on to `wire` only, which outlives the connection
+ * while it does.
  */
 #ifndef VCHAN_BROKER_CONNECTION_H
 #define VCHAN_BROKER_CONNECTION_H
@@ -40,7 +46,7 @@ struct wire {
     int descriptor;
     uint32_t users;       /* atomic: the last one closes it */
     uint32_t inspections; /* atomic: that the inspector has not answered yet */
-    uint32_t failed;      /* plain: the inspector could not send; it has shut the socket down */
+    uint32_t failed;      /* plain: wire_reply could not send, and has shut the socket down */
 };
 
 enum connection_state {
@@ -79,19 +85,23 @@ int connection_new(struct broker *broker, int descriptor, struct connection **ou
 /* Frees all that are doomed: between two events, and at the end. */
 void connection_free_doomed(struct broker *broker);
 
-/* This client has had it. why: for the log; NULL: it went by itself. Nothing more is sent to it or read from it. */
+/* This client has had it. why: for the log; NULL: it went by itself. Nothing more is sent to it or
+ * read from it. */
 void connection_doom(struct connection *connection, const char *why);
 
 /* Has the other side not closed yet, as the kernel knows now? */
 bool connection_is_alive(const struct connection *connection);
 
-/* Answers a command; one that cannot be sent dooms the connection. items: of a list, may be NULL. */
-void connection_reply(struct connection *connection, uint16_t id, uint32_t seq, int err, const void *body,
-                      size_t body_bytes, const void *items, size_t items_bytes);
-void connection_reply_descriptors(struct connection *connection, uint16_t id, uint32_t seq, const void *body,
-                                  size_t body_bytes, const int *descriptors, unsigned count);
+/* Answers a command; one that cannot be sent dooms the connection. items: of a list, may be NULL.
+ */
+void connection_reply(struct connection *connection, uint16_t id, uint32_t seq, int err,
+                      const void *body, size_t body_bytes, const void *items, size_t items_bytes);
+void connection_reply_descriptors(struct connection *connection, uint16_t id, uint32_t seq,
+                                  const void *body, size_t body_bytes, const int *descriptors,
+                                  unsigned count);
 
-/* Keeps a sentence for EXPLAIN; returns err, so that a handler can say: return connection_refuse(...). */
+/* Keeps a sentence for EXPLAIN; returns err, so that a handler can say: return
+ * connection_refuse(...). */
 int connection_refuse(struct connection *connection, int err, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -104,5 +114,13 @@ void connection_leave(struct connection *connection);
 
 struct wire *wire_hold(struct wire *wire);
 void wire_drop(struct wire *wire);
+
+/*
+ * Answers a command on a wire alone, for those to whom the connection does not belong. Where it
+ * cannot be sent the socket is shut down, and the event loop dooms the connection when it sees
+ * that. Any thread.
+ */
+void wire_reply(struct wire *wire, uint16_t id, uint32_t seq, int err, const void *body,
+                size_t body_bytes, const void *items, size_t items_bytes);
 
 #endif

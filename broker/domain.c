@@ -41,7 +41,8 @@ void domains_deinit(struct domains *domains)
     if (!domains->table)
         return;
     rcu_enter();
-    for (domain = domains_first(domains, &iterator); domain; domain = domains_next(domains, &iterator))
+    for (domain = domains_first(domains, &iterator); domain;
+         domain = domains_next(domains, &iterator))
         if (cds_lfht_del(domains->table, &domain->node) == 0)
             call_rcu(&domain->rcu, free_record);
     rcu_leave();
@@ -71,7 +72,8 @@ int domains_check(const struct domains *domains, uint32_t number)
 }
 
 /* In the place of old, if that is not NULL. */
-static int put(struct domains *domains, const struct domain *like, struct domain *old, struct domain **out)
+static int put(struct domains *domains, const struct domain *like, struct domain *old,
+               struct domain **out)
 {
     struct domain *domain = malloc(sizeof(*domain));
 
@@ -81,7 +83,8 @@ static int put(struct domains *domains, const struct domain *like, struct domain
     cds_lfht_node_init(&domain->node);
     rcu_enter();
     rcu_release();
-    cds_lfht_add_replace(domains->table, hash(domain->number), matches, &domain->number, &domain->node);
+    cds_lfht_add_replace(domains->table, hash(domain->number), matches, &domain->number,
+                         &domain->node);
     rcu_leave();
     if (old)
         call_rcu(&old->rcu, free_record);
@@ -92,7 +95,8 @@ static int put(struct domains *domains, const struct domain *like, struct domain
     return 0;
 }
 
-int domains_configure(struct domains *domains, uint32_t number, const char *name, const uint8_t uuid[16])
+int domains_configure(struct domains *domains, uint32_t number, const char *name,
+                      const uint8_t uuid[16])
 {
     struct domain *old = domains_find(domains, number);
     struct domain domain = {.number = number};
@@ -137,7 +141,8 @@ int domains_need(struct domains *domains, uint32_t number, struct domain **out)
 
 void domains_settle(struct domains *domains, struct domain *domain)
 {
-    if (domain->configured || domain->connections > 0 || domain->channels > 0 || domain->quota_bytes > 0)
+    if (domain->configured || domain->connections > 0 || domain->channels > 0 ||
+        domain->quota_bytes > 0)
         return;
     rcu_enter();
     cds_lfht_del(domains->table, &domain->node);

@@ -5,10 +5,11 @@
  *                known?                       counts as running?
  *   host (0)     always                       always
  *   local        in `domains` of [local]      always (processes on the host play it)
- *   configured   has a [domain NAME]          only if it is local too; a VM runs when it is attached
+ *   configured   has a [domain NAME]          only if it is local too (a VM: when it is attached)
  *
- * A record exists for a domain that is configured, has a quota, or has something open (connections, channels); any other
- * local domain needs none. Records live in a hash table that other threads read (broker/rcu.h); the event loop writes.
+ * A record exists for a domain that is configured, has a quota, or has something open (connections,
+ * channels); any other local domain needs none. Records live in a hash table that other threads
+ * read (broker/rcu.h); the event loop writes.
  */
 #ifndef VCHAN_BROKER_DOMAIN_H
 #define VCHAN_BROKER_DOMAIN_H
@@ -42,20 +43,23 @@ struct domains {
 int domains_init(struct domains *domains);
 void domains_deinit(struct domains *domains); /* no readers are left */
 
-/* May something be opened to it? 0, -ENOENT (not known), -EHOSTDOWN (known, does not run). Event loop. */
+/* May something be opened to it? 0, -ENOENT (not known), -EHOSTDOWN (known, does not run). Event
+ * loop. */
 int domains_check(const struct domains *domains, uint32_t number);
 
 /* NULL: there is no record. Under rcu_enter, or in the event loop. */
 struct domain *domains_find(const struct domains *domains, uint32_t number);
 
-/* Makes a configured record, or replaces the one that is there (its counters and quota go on). -ENOMEM. */
-int domains_configure(struct domains *domains, uint32_t number, const char *name, const uint8_t uuid[16]);
+/* Makes a configured record, or replaces the one that is there (its counters and quota go on).
+ * -ENOMEM. */
+int domains_configure(struct domains *domains, uint32_t number, const char *name,
+                      const uint8_t uuid[16]);
 
 /* Takes the configured mark off all of them, before they are configured anew. */
 int domains_forget_configured(struct domains *domains);
 
-/* The record, made where there is none (-ENOMEM). Then change a counter or the quota, then domains_settle, which frees the
- * record if it is not needed. */
+/* The record, made where there is none (-ENOMEM). Then change a counter or the quota, then
+ * domains_settle, which frees the record if it is not needed. */
 int domains_need(struct domains *domains, uint32_t number, struct domain **out);
 void domains_settle(struct domains *domains, struct domain *domain);
 

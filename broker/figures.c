@@ -5,6 +5,8 @@
 
 #include "broker/broker.h"
 #include "broker/connection.h"
+#include "broker/mover.h"
+#include "broker/rebalancer.h"
 
 /* Cursor: the zone's index above, the block below; ALLOCATOR_BLOCKS_MAX is 2^51. */
 #define CURSOR_SHIFT 52
@@ -27,6 +29,12 @@ void figures_info(const struct broker *broker, struct proto_broker_info *info)
     };
     snprintf(info->version, sizeof(info->version), "%s", VCHAN_VERSION);
     snprintf(info->policy, sizeof(info->policy), "%.31s", broker->config.policy_name);
+    const struct rebalancer_counts looked = rebalancer_counts(broker->rebalancer);
+    const struct mover_counts moved = mover_counts(broker->mover);
+    info->rounds = looked.rounds;
+    info->grace_periods = looked.grace_periods;
+    info->moves = moved.moves;
+    info->pinned = moved.pinned;
     for (uint32_t i = 0; i < broker->zone_count; i++) {
         const struct zone *zone = broker->zones[i];
         struct allocator_figures figures;
@@ -53,13 +61,15 @@ static void fill_extent(const struct allocator_span *span, struct proto_extent_i
     };
     if (span->free)
         return;
-    item->kind = span->replaced_by_block != ALLOCATOR_NOWHERE ? PROTO_EXTENT_OLD : PROTO_EXTENT_RING;
+    item->kind = span->replaced_by_block != ALLOCATOR_NOWHERE ? PROTO_EXTENT_OLD
+                                                              : PROTO_EXTENT_RING;
     item->channel = zone_cookie_channel(span->cookie);
     item->ring = zone_cookie_ring(span->cookie);
     item->owner_domain = span->domain;
 }
 
-void figures_list_extents(struct connection *connection, uint32_t seq, const struct proto_list *request)
+void figures_list_extents(struct connection *connection, uint32_t seq,
+                          const struct proto_list *request)
 {
     const struct broker *broker = connection->broker;
     struct proto_extent_info items[EXTENTS_A_PAGE];

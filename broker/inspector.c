@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 
 #include "broker/broker.h"
 #include "broker/connection.h"
@@ -15,7 +14,8 @@
 #include "proto/socket.h"
 #include "ring/order.h"
 
-/* Listings that one client may have under way: who sends more without waiting for answers floods. */
+/* Listings that one client may have under way: who sends more without waiting for answers floods.
+ */
 #define INSPECTIONS_A_CLIENT 16u
 
 struct inspection {
@@ -31,7 +31,7 @@ struct inspector {
     struct broker *broker;
     struct mailbox mailbox;
     pthread_t thread;
-    uint32_t stop; /* plain; then the mailbox is rung */
+    uint32_t stop;          /* plain; then the mailbox is rung */
     struct listing listing; /* the page being made: large for a stack */
 };
 
@@ -40,16 +40,10 @@ static void answer(struct inspector *inspector, struct inspection *inspection)
     struct listing *listing = &inspector->listing;
     struct wire *wire = inspection->wire;
 
-    listing_fill(inspector->broker, inspection->id, &inspection->request, inspection->asker, broker_now_ns(), listing);
-    int r = proto_reply(wire->descriptor, inspection->id, inspection->seq, 0, &listing->reply,
-                        sizeof(listing->reply), listing->items,
-                        (size_t)listing->reply.count * listing->reply.item_bytes, NULL, 0);
-    if (r < 0) {
-        /* The event loop, to whom the connection belongs, sees the socket end and looks at the mark. */
-        if (r == -EAGAIN)
-            order_store_plain(&wire->failed, 1);
-        shutdown(wire->descriptor, SHUT_RDWR);
-    }
+    listing_fill(inspector->broker, inspection->id, &inspection->request, inspection->asker,
+                 broker_now_ns(), listing);
+    wire_reply(wire, inspection->id, inspection->seq, 0, &listing->reply, sizeof(listing->reply),
+               listing->items, (size_t)listing->reply.count * listing->reply.item_bytes);
     __atomic_fetch_sub(&wire->inspections, 1, __ATOMIC_RELAXED);
     wire_drop(wire);
     free(inspection);
@@ -117,7 +111,8 @@ void inspector_free(struct inspector *inspector)
     free(inspector);
 }
 
-int inspector_ask(struct inspector *inspector, struct connection *connection, const struct proto_message *message)
+int inspector_ask(struct inspector *inspector, struct connection *connection,
+                  const struct proto_message *message)
 {
     struct wire *wire = connection->wire;
 

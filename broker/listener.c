@@ -44,7 +44,8 @@ static void log_holder(int lock, const char *directory, const struct log *log)
 
     if (n > 0)
         pid[strcspn(pid, "\n")] = 0;
-    log_error(log, "%s: another vchand serves this directory already: pid %s", directory, *pid ? pid : "unknown");
+    log_error(log, "%s: another vchand serves this directory already: pid %s", directory,
+              *pid ? pid : "unknown");
 }
 
 static int take_lock(struct listener *listener, const char *directory, const struct log *log)
@@ -73,7 +74,8 @@ static int take_lock(struct listener *listener, const char *directory, const str
     return 0;
 }
 
-static int set_owner(const struct listener *listener, const struct config *config, const struct log *log)
+static int set_owner(const struct listener *listener, const struct config *config,
+                     const struct log *log)
 {
     if (*config->socket_group) {
         errno = 0;
@@ -84,22 +86,23 @@ static int set_owner(const struct listener *listener, const struct config *confi
         }
         if (chown(listener->socket_path, (uid_t)-1, group->gr_gid) < 0) {
             int r = -errno;
-            log_error(log, "%s: cannot give it to group %s: %s", listener->socket_path, config->socket_group,
-                      strerror(-r));
+            log_error(log, "%s: cannot give it to group %s: %s", listener->socket_path,
+                      config->socket_group, strerror(-r));
             return r;
         }
     }
     return chmod(listener->socket_path, (mode_t)config->socket_mode) < 0 ? -errno : 0;
 }
 
-static int make_socket(struct listener *listener, const struct config *config, const struct log *log)
+static int make_socket(struct listener *listener, const struct config *config,
+                       const struct log *log)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int r;
 
     if (strlen(listener->socket_path) >= sizeof(address.sun_path)) {
-        log_error(log, "%s: longer than the %zu characters that the path of a socket may have", listener->socket_path,
-                  sizeof(address.sun_path) - 1);
+        log_error(log, "%s: longer than the %zu characters that the path of a socket may have",
+                  listener->socket_path, sizeof(address.sun_path) - 1);
         return -ENAMETOOLONG;
     }
     strcpy(address.sun_path, listener->socket_path);
@@ -109,7 +112,8 @@ static int make_socket(struct listener *listener, const struct config *config, c
     unlink(listener->socket_path); /* a dead broker's: we hold the lock */
     /* Nobody may connect before the mode is right. */
     mode_t mask = umask(0777);
-    r = bind(listener->descriptor, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
+    r = bind(listener->descriptor, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno
+                                                                                           : 0;
     umask(mask);
     if (r == 0)
         r = set_owner(listener, config, log);
@@ -127,8 +131,9 @@ static int make_here(struct listener *listener, const struct config *config, con
 
     if (mkdir(directory, 0755) < 0 && errno != EEXIST) {
         r = -errno;
-        log_error(log, "%s: cannot make the run-time directory: %s (VCHAN_RUNTIME_DIR names another)", directory,
-                  strerror(-r));
+        log_error(log,
+                  "%s: cannot make the run-time directory: %s (VCHAN_RUNTIME_DIR names another)",
+                  directory, strerror(-r));
         return r;
     }
     if (asprintf(&listener->lock_path, "%s/vchand.pid", directory) < 0 ||
@@ -156,8 +161,8 @@ int listener_init(struct listener *listener, const struct config *config, const 
 
 void listener_deinit(struct listener *listener)
 {
-    /* Only who holds the lock may remove the socket: else it is another broker's. The pid file stays, empty: were
-     * it removed, one broker could lock the old file and another a new one. */
+    /* Only who holds the lock may remove the socket: else it is another broker's. The pid file
+     * stays, empty: were it removed, one broker could lock the old file and another a new one. */
     if (listener->lock >= 0) {
         unlink(listener->socket_path);
         if (ftruncate(listener->lock, 0) < 0) {

@@ -2,9 +2,10 @@
 /*
  * broker/listener.h - the run-time directory and the socket in it.
  *
- * With socket activation the service manager made the socket, and owns its mode; else this does, in a directory that it makes where
- * there is none. One broker serves a directory: it holds a lock on vchand.pid there, which the kernel drops when
- * it dies, so that a left-over file or socket never stands in the way.
+ * With socket activation the service manager made the socket, and owns its mode; else this does, in
+ * a directory that it makes where there is none. One broker serves a directory: it holds a lock on
+ * vchand.pid there, which the kernel drops when it dies, so that a left-over file or socket never
+ * stands in the way.
  */
 #ifndef VCHAN_BROKER_LISTENER_H
 #define VCHAN_BROKER_LISTENER_H

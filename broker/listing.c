@@ -4,14 +4,15 @@
 #include <string.h>
 
 #include "broker/broker.h"
+#include "broker/history.h"
 #include "ring/order.h"
 
 /* Numbers tried in one reader's section: a section delays call_rcu, so it is short. */
 #define NUMBERS_A_SECTION 1024u
 
 /* Adds items for one number; false when the page is full: it is tried again for the next page. */
-typedef bool (*lister)(const struct broker *broker, uint32_t number, uint32_t asker, uint64_t now_ns,
-                       struct listing *listing);
+typedef bool (*lister)(const struct broker *broker, uint32_t number, uint32_t asker,
+                       uint64_t now_ns, struct listing *listing);
 
 static void *add_item(struct listing *listing)
 {
@@ -29,12 +30,13 @@ static uint64_t held_by(const struct broker *broker, uint32_t domain)
     return bytes;
 }
 
-static bool list_domain(const struct broker *broker, uint32_t number, uint32_t asker, uint64_t now_ns,
-                        struct listing *listing)
+static bool list_domain(const struct broker *broker, uint32_t number, uint32_t asker,
+                        uint64_t now_ns, struct listing *listing)
 {
     const struct domain *domain = domains_find(&broker->domains, number);
 
-    (void)asker; /* names and states of domains are everybody's: they are needed to open a channel */
+    (void)
+        asker; /* names and states of domains are everybody's: they are needed to open a channel */
     (void)now_ns;
     if (!domain)
         return true;
@@ -57,11 +59,12 @@ static bool list_domain(const struct broker *broker, uint32_t number, uint32_t a
 
 static bool may_see(const struct channel *channel, uint32_t asker)
 {
-    return asker == PROTO_DOMAIN_HOST || channel->key.server_domain == asker || channel->key.client_domain == asker;
+    return asker == PROTO_DOMAIN_HOST || channel->key.server_domain == asker ||
+           channel->key.client_domain == asker;
 }
 
-static bool list_channel(const struct broker *broker, uint32_t number, uint32_t asker, uint64_t now_ns,
-                         struct listing *listing)
+static bool list_channel(const struct broker *broker, uint32_t number, uint32_t asker,
+                         uint64_t now_ns, struct listing *listing)
 {
     const struct channel *channel = channels_find(&broker->channels, number);
 
@@ -87,7 +90,8 @@ static bool list_channel(const struct broker *broker, uint32_t number, uint32_t 
     return true;
 }
 
-static void fill_ring(const struct channel *channel, unsigned index, uint64_t now_ns, struct proto_ring_info *item)
+static void fill_ring(const struct channel *channel, unsigned index, uint64_t now_ns,
+                      struct proto_ring_info *item)
 {
     const struct channel_ring *ring = &channel->ring[index];
     const struct ring_view *view = channel_ring_view(channel, index);
@@ -104,7 +108,8 @@ static void fill_ring(const struct channel *channel, unsigned index, uint64_t no
         .sender_pid = order_load_plain(&channel->end[index].pid),
         .receiver_pid = order_load_plain(&channel->end[1 - index].pid),
         .port = channel->key.port,
-        .flags = (sample.stalled ? PROTO_RING_STALLED : 0) | (view->old.size > 0 ? PROTO_RING_MOVING : 0) |
+        .flags = (sample.stalled ? PROTO_RING_STALLED : 0) |
+                 (view->old.size > 0 ? PROTO_RING_MOVING : 0) |
                  (view->old.size > 0 && view->pin >= RING_PIN_PRODUCER ? PROTO_RING_PINNED : 0),
         .weight = view->weight,
         .channel_state = order_load_plain(&channel->state),
@@ -127,14 +132,16 @@ static void fill_ring(const struct channel *channel, unsigned index, uint64_t no
         .receiver_doorbells = sample.consumer_doorbells,
         .sender_sleeps = sample.producer_sleeps,
         .receiver_sleeps = sample.consumer_sleeps,
-        .idle_ns = active_ns == 0 ? UINT64_MAX : now_ns > active_ns ? now_ns - active_ns : 0,
+        .idle_ns = active_ns == 0     ? UINT64_MAX
+                 : now_ns > active_ns ? now_ns - active_ns
+                                      : 0,
         .resizes = view->resizes,
     };
 }
 
 /* Both of a channel's, or none, so that a page ends between two channels. */
-static bool list_rings(const struct broker *broker, uint32_t number, uint32_t asker, uint64_t now_ns,
-                       struct listing *listing)
+static bool list_rings(const struct broker *broker, uint32_t number, uint32_t asker,
+                       uint64_t now_ns, struct listing *listing)
 {
     const struct channel *channel = channels_find(&broker->channels, number);
 
@@ -147,8 +154,8 @@ static bool list_rings(const struct broker *broker, uint32_t number, uint32_t as
     return true;
 }
 
-static void walk(const struct broker *broker, lister add, uint64_t first, uint64_t end, uint32_t asker,
-                 uint64_t now_ns, struct listing *listing)
+static void walk(const struct broker *broker, lister add, uint64_t first, uint64_t end,
+                 uint32_t asker, uint64_t now_ns, struct listing *listing)
 {
     uint64_t number = first;
     bool room = true;
@@ -163,17 +170,31 @@ static void walk(const struct broker *broker, lister add, uint64_t first, uint64
     listing->reply.next = number < end ? number : 0;
 }
 
-void listing_fill(const struct broker *broker, unsigned id, const struct proto_list *request, uint32_t asker,
-                  uint64_t now_ns, struct listing *listing)
+static void list_history(const struct broker *broker, const struct proto_list *request,
+                         struct listing *listing)
+{
+    const size_t max = sizeof(listing->items) / sizeof(struct proto_decision);
+
+    listing->reply = (struct proto_list_reply){.item_bytes = sizeof(struct proto_decision)};
+    listing->reply.count = (uint32_t)history_read(
+        broker->history, request->cursor, (void *)listing->items, max, &listing->reply.next);
+}
+
+void listing_fill(const struct broker *broker, unsigned id, const struct proto_list *request,
+                  uint32_t asker, uint64_t now_ns, struct listing *listing)
 {
     const bool domains = id == PROTO_LIST_DOMAINS;
     const uint64_t end = domains ? PROTO_DOMAIN_MAX + 1 : broker->channels_max;
     uint64_t first = request->cursor, last = end;
 
+    if (id == PROTO_LIST_HISTORY) {
+        list_history(broker, request, listing);
+        return;
+    }
     listing->reply = (struct proto_list_reply){
-        .item_bytes = domains                        ? sizeof(struct proto_domain_info)
-                      : id == PROTO_LIST_CHANNELS ? sizeof(struct proto_channel_info)
-                                                     : sizeof(struct proto_ring_info),
+        .item_bytes = domains                   ? sizeof(struct proto_domain_info)
+                    : id == PROTO_LIST_CHANNELS ? sizeof(struct proto_channel_info)
+                                                : sizeof(struct proto_ring_info),
     };
     if (!domains && request->channel != PROTO_ANY) {
         if (first <= request->channel && request->channel < end)
@@ -181,6 +202,9 @@ void listing_fill(const struct broker *broker, unsigned id, const struct proto_l
         last = first <= request->channel && request->channel < end ? first + 1 : first;
     }
     if (first < last)
-        walk(broker, domains ? list_domain : id == PROTO_LIST_CHANNELS ? list_channel : list_rings, first, last, asker,
-             now_ns, listing);
+        walk(broker,
+             domains                     ? list_domain
+             : id == PROTO_LIST_CHANNELS ? list_channel
+                                         : list_rings,
+             first, last, asker, now_ns, listing);
 }

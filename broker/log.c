@@ -15,10 +15,12 @@
 #define LIMIT_WINDOW_NS 10000000000ull
 
 static const char *const words[] = {
-    [LOG_ERR] = "error", [LOG_WARNING] = "warning", [LOG_NOTICE] = "notice", [LOG_INFO] = "info", [LOG_DEBUG] = "debug",
+    [LOG_ERR] = "error", [LOG_WARNING] = "warning", [LOG_NOTICE] = "notice",
+    [LOG_INFO] = "info", [LOG_DEBUG] = "debug",
 };
 
-/* systemd says in JOURNAL_STREAM which file the journal reads; standard error may have been redirected since. */
+/* systemd says in JOURNAL_STREAM which file the journal reads; standard error may have been
+ * redirected since. */
 static bool is_journal(int descriptor)
 {
     const char *stream = getenv("JOURNAL_STREAM");
@@ -57,7 +59,8 @@ static size_t put_start(const struct log *log, int level, char *line, size_t byt
         clock_gettime(CLOCK_REALTIME, &now);
         localtime_r(&now.tv_sec, &tm);
         strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
-        n = snprintf(line, bytes, "%s.%03ld vchand %s: ", date, now.tv_nsec / 1000000, words[level]);
+        n = snprintf(line, bytes, "%s.%03ld vchand %s: ", date, now.tv_nsec / 1000000,
+                     words[level]);
     }
     return n < 0 ? 0 : (size_t)n;
 }

@@ -26,7 +26,7 @@ void mailbox_post(struct mailbox *mailbox, struct mailbox_letter *letter)
 {
     rcu_release();
     cds_wfcq_node_init(&letter->node);
-    /* A queue that was not empty has been announced already, and its taker looks until it is empty. */
+    /* A queue that was not empty has been announced, and its taker looks until it is empty. */
     if (!cds_wfcq_enqueue(&mailbox->head, &mailbox->tail, &letter->node))
         eventfd_write(mailbox->event_fd, 1);
 }

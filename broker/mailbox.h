@@ -2,9 +2,10 @@
 /*
  * broker/mailbox.h - how one thread of the broker hands work to another.
  *
- * A liburcu wait-free queue with an eventfd: any thread posts (never waits, needs no memory: the node lives in the
- * work itself), one thread takes. The eventfd is readable when something has been posted since the last
- * mailbox_acknowledge, so the owner calls that first and then takes until there is nothing.
+ * A liburcu wait-free queue with an eventfd: any thread posts (never waits, needs no memory: the
+ * node lives in the work itself), one thread takes. The eventfd is readable when something has been
+ * posted since the last mailbox_acknowledge, so the owner calls that first and then takes until
+ * there is nothing.
  */
 #ifndef VCHAN_BROKER_MAILBOX_H
 #define VCHAN_BROKER_MAILBOX_H

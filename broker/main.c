@@ -27,7 +27,8 @@ static const char help[] =
     "  -h, --help               print this, and end\n"
     "\n"
     "SIGHUP reads the configuration again, SIGTERM and SIGINT end the broker. It logs to\n"
-    "standard error. Exit status: 0 ended as asked, 1 failed, 2 wrong arguments or configuration.\n";
+    "standard error. Exit status: 0 ended as asked, 1 failed, 2 wrong arguments or "
+    "configuration.\n";
 
 enum { EXIT_WRONG = 2, OPTION_CHECK = 256 };
 
@@ -113,7 +114,8 @@ static void read_config(struct arguments *arguments, struct config *config)
     }
     if (arguments->region_size) {
         uint64_t bytes;
-        if (config_parse_size(arguments->region_size, &bytes) < 0 || bytes == 0 || (bytes & (bytes - 1)))
+        if (config_parse_size(arguments->region_size, &bytes) < 0 || bytes == 0 ||
+            (bytes & (bytes - 1)))
             die("--region-size: it takes a power of two, such as 256M");
         if (bytes < region_size_min(config_channels_for(config->channels, bytes)))
             die("--region-size: the channel pages do not fit into that");

@@ -36,9 +36,11 @@ static void reply_open(struct connection *connection, uint32_t seq)
         .receive_min = channel->ring[receives_in(end)].min_bytes,
         .send_min = channel->ring[sends_in(end)].min_bytes,
     };
-    const int descriptors[] = {region->descriptor, channel->end[end].event_fd, channel->end[1 - end].event_fd};
+    const int descriptors[] = {region->descriptor, channel->end[end].event_fd,
+                               channel->end[1 - end].event_fd};
 
-    connection_reply_descriptors(connection, PROTO_CHANNEL_OPEN, seq, &reply, sizeof(reply), descriptors, 3);
+    connection_reply_descriptors(connection, PROTO_CHANNEL_OPEN, seq, &reply, sizeof(reply),
+                                 descriptors, 3);
 }
 
 static void join(struct connection *connection, struct channel *channel, unsigned end)
@@ -51,10 +53,12 @@ static void join(struct connection *connection, struct channel *channel, unsigne
     broker_channel_joined(connection->broker, channel, end);
 }
 
-/* The client's wishes for what is open already: the smaller maximum counts, and its weight for what it sends. */
+/* The client's wishes for what is open already: the smaller maximum counts, and its weight for what
+ * it sends. */
 static void take_client_wishes(struct channel *channel, const struct proto_channel_open *open)
 {
-    const uint64_t max_bytes[2] = {[LAYOUT_SERVER_SENDS] = open->receive_max, [LAYOUT_CLIENT_SENDS] = open->send_max};
+    const uint64_t max_bytes[2] = {
+        [LAYOUT_SERVER_SENDS] = open->receive_max, [LAYOUT_CLIENT_SENDS] = open->send_max};
 
     for (unsigned i = 0; i < 2; i++) {
         struct channel_ring *ring = &channel->ring[i];
@@ -66,14 +70,15 @@ static void take_client_wishes(struct channel *channel, const struct proto_chann
     }
 }
 
-static int connect_client(struct connection *connection, uint32_t seq, const struct proto_channel_open *open,
-                          struct channel *channel)
+static int connect_client(struct connection *connection, uint32_t seq,
+                          const struct proto_channel_open *open, struct channel *channel)
 {
     const struct layout_channel *line = &channel->page->channel;
 
     if (!line->fence_sleep && !connection->barrier)
-        return connection_refuse(connection, -EPERM,
-                                 "the channel's ends rely on membarrier, and this client has not registered for it");
+        return connection_refuse(
+            connection, -EPERM,
+            "the channel's ends rely on membarrier, and this client has not registered for it");
     take_client_wishes(channel, open);
     join(connection, channel, CHANNEL_CLIENT);
     reply_open(connection, seq);
@@ -98,7 +103,8 @@ static void serve_waiter(struct broker *broker, struct channel *channel)
 {
     struct waiter *waiter;
 
-    while (channel->state == LAYOUT_CHANNEL_WAITING && (waiter = waitlist_first(&broker->waitlist, &channel->key))) {
+    while (channel->state == LAYOUT_CHANNEL_WAITING &&
+           (waiter = waitlist_first(&broker->waitlist, &channel->key))) {
         struct connection *client = caa_container_of(waiter, struct connection, waiter);
         if (!connection_is_alive(client)) {
             connection_doom(client, NULL);
@@ -123,8 +129,8 @@ static uint64_t round_min(uint64_t bytes)
     return rounded;
 }
 
-static int make_wishes(struct connection *connection, const struct proto_channel_open *open, struct zone *zone,
-                       struct channel_wishes *wishes)
+static int make_wishes(struct connection *connection, const struct proto_channel_open *open,
+                       struct zone *zone, struct channel_wishes *wishes)
 {
     const struct broker *broker = connection->broker;
 
@@ -138,7 +144,8 @@ static int make_wishes(struct connection *connection, const struct proto_channel
         const uint64_t min_bytes = wishes->min_bytes[i];
         if (min_bytes == 0 || min_bytes > zone->region.data_bytes)
             return connection_refuse(connection, -ENOSPC,
-                                     "a ring of that size can never be: the region holds %" PRIu64 " bytes for all",
+                                     "a ring of that size can never be: the region holds %" PRIu64
+                                     " bytes for all",
                                      zone->region.data_bytes);
         if (wishes->max_bytes[i] == 0)
             wishes->max_bytes[i] = broker->config.ring_max_bytes;
@@ -160,7 +167,8 @@ static int check_unserved(struct connection *connection, const struct channel_ke
         connection_doom(server, NULL);
         return 0;
     }
-    return connection_refuse(connection, -EADDRINUSE, "port %u for domain %u is served by pid %u already", key->port,
+    return connection_refuse(connection, -EADDRINUSE,
+                             "port %u for domain %u is served by pid %u already", key->port,
                              key->client_domain, server->pid);
 }
 
@@ -189,8 +197,8 @@ static int serve(struct connection *connection, uint32_t seq, const struct proto
     return 0;
 }
 
-static int connect_or_wait(struct connection *connection, uint32_t seq, const struct proto_channel_open *open,
-                           const struct channel_key *key)
+static int connect_or_wait(struct connection *connection, uint32_t seq,
+                           const struct proto_channel_open *open, const struct channel_key *key)
 {
     struct broker *broker = connection->broker;
     struct channel *channel = find_waiting(broker, key);
@@ -198,7 +206,8 @@ static int connect_or_wait(struct connection *connection, uint32_t seq, const st
     if (channel)
         return connect_client(connection, seq, open, channel);
     if (open->flags & PROTO_OPEN_NONBLOCK)
-        return connection_refuse(connection, -ENXIO, "no server of domain %u waits on port %u for domain %u",
+        return connection_refuse(connection, -ENXIO,
+                                 "no server of domain %u waits on port %u for domain %u",
                                  key->server_domain, key->port, key->client_domain);
     connection->waiter_seq = seq;
     connection->waiter_open = *open;
@@ -207,18 +216,23 @@ static int connect_or_wait(struct connection *connection, uint32_t seq, const st
     return 0;
 }
 
-int opening_request(struct connection *connection, uint32_t seq, const struct proto_channel_open *open)
+int opening_request(struct connection *connection, uint32_t seq,
+                    const struct proto_channel_open *open)
 {
     struct broker *broker = connection->broker;
     const uint32_t me = connection->domain, peer = open->peer_domain;
-    const struct channel_key i_serve = {.server_domain = me, .client_domain = peer, .port = open->port};
-    const struct channel_key peer_serves = {.server_domain = peer, .client_domain = me, .port = open->port};
+    const struct channel_key i_serve = {
+        .server_domain = me, .client_domain = peer, .port = open->port};
+    const struct channel_key peer_serves = {
+        .server_domain = peer, .client_domain = me, .port = open->port};
 
     int r = domains_check(&broker->domains, peer);
     if (r < 0)
-        return connection_refuse(connection, r, r == -ENOENT ? "there is no domain %u" : "domain %u does not run", peer);
+        return connection_refuse(
+            connection, r, r == -ENOENT ? "there is no domain %u" : "domain %u does not run", peer);
     if (!broker_zone_for(broker, me, peer))
-        return connection_refuse(connection, -EPERM, "domains %u and %u have no zone in common", me, peer);
+        return connection_refuse(connection, -EPERM, "domains %u and %u have no zone in common", me,
+                                 peer);
     switch (open->mode) {
     case PROTO_OPEN_SERVER:
         return serve(connection, seq, open, &i_serve);
@@ -226,7 +240,8 @@ int opening_request(struct connection *connection, uint32_t seq, const struct pr
         return connect_or_wait(connection, seq, open, &peer_serves);
     default: {
         struct channel *channel = find_waiting(broker, &peer_serves);
-        return channel ? connect_client(connection, seq, open, channel) : serve(connection, seq, open, &i_serve);
+        return channel ? connect_client(connection, seq, open, channel)
+                       : serve(connection, seq, open, &i_serve);
     }
     }
 }

@@ -2,14 +2,20 @@
 /*
  * broker/opening.h - CHANNEL_OPEN: who serves, who connects, who waits.
  *
- * M asks for peer P and a port. (S, C) is the channel with server domain S and client domain C on that port.
- *   SERVER      makes (M, P). EADDRINUSE while the server end of another (M, P) is alive, connected or not.
- *   CLIENT      connects to (P, M) if that waits for its client; else queues, or gets ENXIO with NONBLOCK.
- *   RENDEZVOUS  connects to (P, M) if that waits for its client; else serves (M, P).
- * Whoever makes a channel gets the longest waiting client of its name at once. A connected channel serves nobody else: who
- * comes next waits for the next server.
+ * M asks for peer P and a port. (S, C) is the channel with server domain S and client domain C on
+ * that port.
  *
- * An end whose socket the kernel knows to be closed, but whose closing the event loop has not come to yet, is passed over.
+ *   SERVER      makes (M, P). EADDRINUSE while the server end of another (M, P) is alive,
+ *               connected or not.
+ *   CLIENT      connects to (P, M) if that waits for its client; else queues, or gets ENXIO with
+ *               NONBLOCK.
+ *   RENDEZVOUS  connects to (P, M) if that waits for its client; else serves (M, P).
+ *
+ * Whoever makes a channel gets the longest waiting client of its name at once. A connected channel
+ * serves nobody else: who comes next waits for the next server.
+ *
+ * An end whose socket the kernel knows to be closed, but whose closing the event loop has not come
+ * to yet, is passed over.
  */
 #ifndef VCHAN_BROKER_OPENING_H
 #define VCHAN_BROKER_OPENING_H
@@ -21,6 +27,7 @@
 struct connection;
 
 /* 0: answered, or will be; or the error to answer, explained. Event loop, state READY. */
-int opening_request(struct connection *connection, uint32_t seq, const struct proto_channel_open *open);
+int opening_request(struct connection *connection, uint32_t seq,
+                    const struct proto_channel_open *open);
 
 #endif

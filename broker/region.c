@@ -10,7 +10,8 @@
 
 #include "ring/order.h"
 
-/* The data section starts where a guest with 64 KiB pages can map it apart from the control section. */
+/* The data section starts where a guest with 64 KiB pages can map it apart from the control
+ * section. */
 #define DATA_ALIGNMENT_BYTES 65536u
 #define DATA_BLOCKS_MIN 16u
 
@@ -49,15 +50,16 @@ static int make_memfd(struct region *region, const char *name)
     if (region->descriptor < 0 || ftruncate(region->descriptor, (off_t)region->size_bytes) < 0 ||
         fcntl(region->descriptor, F_ADD_SEALS, seals) < 0)
         return -errno;
-    void *control = mmap(NULL, region->data_offset, PROT_READ | PROT_WRITE, MAP_SHARED, region->descriptor, 0);
+    void *control = mmap(NULL, region->data_offset, PROT_READ | PROT_WRITE, MAP_SHARED,
+                         region->descriptor, 0);
     if (control == MAP_FAILED)
         return -errno;
     region->control = control;
     return region_make_present(region, 0, LAYOUT_BLOCK_BYTES);
 }
 
-int region_init(struct region *region, const char *name, uint64_t size_bytes, uint32_t channel_count,
-                uint32_t features, const uint8_t zone_uuid[16])
+int region_init(struct region *region, const char *name, uint64_t size_bytes,
+                uint32_t channel_count, uint32_t features, const uint8_t zone_uuid[16])
 {
     *region = (struct region){
         .descriptor = -1,
@@ -102,10 +104,11 @@ struct layout_channel_page *region_page(const struct region *region, uint32_t sl
 
 int region_page_make(const struct region *region, uint32_t slot)
 {
-    int r = region_make_present(region, region_page_offset(region, slot), LAYOUT_CHANNEL_PAGE_BYTES);
+    int r = region_make_present(region, region_page_offset(region, slot),
+                                LAYOUT_CHANNEL_PAGE_BYTES);
 
-    /* It was punched, but an end of its last channel that still maps it may have written since. Word by word:
-     * another thread may look at the page on account of that last channel. */
+    /* Its last channel's data may be in it, and that one's ends may write still. Word by word:
+     * another thread may look at the page on account of that channel. */
     if (r == 0) {
         uint64_t *words = (uint64_t *)region_page(region, slot);
         for (size_t i = 0; i < LAYOUT_CHANNEL_PAGE_BYTES / sizeof(*words); i++)
@@ -135,9 +138,11 @@ void region_punch(const struct region *region, uint64_t offset, uint64_t bytes)
 {
     int r;
 
-    /* It cannot fail but for a signal; if it does, the host keeps memory that the next owner of the blocks uses. */
+    /* It cannot fail but for a signal; if it does, the host keeps memory that the next owner of the
+     * blocks uses. */
     do
-        r = fallocate(region->descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes);
+        r = fallocate(region->descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                      (off_t)bytes);
     while (r < 0 && errno == EINTR);
 }
 

@@ -20,7 +20,8 @@ const char *shortage_size(uint64_t bytes, char text[SHORTAGE_SIZE_BYTES])
         shown /= 1024;
         unit++;
     }
-    snprintf(text, SHORTAGE_SIZE_BYTES, shown == (double)(uint64_t)shown ? "%.0f%c" : "%.1f%c", shown, units[unit]);
+    snprintf(text, SHORTAGE_SIZE_BYTES, shown == (double)(uint64_t)shown ? "%.0f%c" : "%.1f%c",
+             shown, units[unit]);
     return text;
 }
 
@@ -36,53 +37,61 @@ static void name_holders(struct broker *broker, const struct zone *zone, char *t
     for (size_t i = 0; i < count && used < bytes; i++) {
         const struct domain *domain = domains_find(&broker->domains, usages[i].domain);
         const char *name = domain ? domain->name : "";
-        int n = snprintf(text + used, bytes - used, "%sdomain %u%s%s%s %s", i ? ", " : "", usages[i].domain,
-                         *name ? " (" : "", name, *name ? ")" : "",
+        int n = snprintf(text + used, bytes - used, "%sdomain %u%s%s%s %s", i ? ", " : "",
+                         usages[i].domain, *name ? " (" : "", name, *name ? ")" : "",
                          shortage_size(usages[i].held_blocks * LAYOUT_BLOCK_BYTES, size));
         used += n > 0 ? (size_t)n : 0;
     }
 }
 
-static int refuse_quota(struct connection *connection, const struct zone *zone, uint32_t domain, uint64_t wanted)
+static int refuse_quota(struct connection *connection, const struct zone *zone, uint32_t domain,
+                        uint64_t wanted)
 {
     char held[SHORTAGE_SIZE_BYTES], quota[SHORTAGE_SIZE_BYTES], want[SHORTAGE_SIZE_BYTES];
     struct allocator_usage usage;
 
     allocator_domain_usage(zone->allocator, domain, &usage);
-    return connection_refuse(connection, -ENOSPC, "domain %u holds %s of its quota of %s, and a ring of %s is wanted",
-                             domain, shortage_size(usage.charged_blocks * LAYOUT_BLOCK_BYTES, held),
-                             shortage_size(usage.quota_blocks * LAYOUT_BLOCK_BYTES, quota),
-                             shortage_size(wanted, want));
+    return connection_refuse(
+        connection, -ENOSPC, "domain %u holds %s of its quota of %s, and a ring of %s is wanted",
+        domain, shortage_size(usage.charged_blocks * LAYOUT_BLOCK_BYTES, held),
+        shortage_size(usage.quota_blocks * LAYOUT_BLOCK_BYTES, quota), shortage_size(wanted, want));
 }
 
 static int refuse_space(struct connection *connection, const struct zone *zone, uint64_t wanted)
 {
-    char free_size[SHORTAGE_SIZE_BYTES], run[SHORTAGE_SIZE_BYTES], want[SHORTAGE_SIZE_BYTES], holders[256];
+    char free_size[SHORTAGE_SIZE_BYTES], run[SHORTAGE_SIZE_BYTES], want[SHORTAGE_SIZE_BYTES],
+        holders[256];
     struct allocator_figures figures;
 
     allocator_figures(zone->allocator, &figures);
     name_holders(connection->broker, zone, holders, sizeof(holders));
     return connection_refuse(connection, -ENOSPC,
-                             "zone %s has no room for a ring of %s: %s is free, at most %s in one piece; most is held by %s",
+                             "zone %s has no room for a ring of %s: %s is free, at most %s in one "
+                             "piece; most is held by %s",
                              zone->name, shortage_size(wanted, want),
                              shortage_size(figures.free_blocks * LAYOUT_BLOCK_BYTES, free_size),
-                             shortage_size(figures.largest_free_blocks * LAYOUT_BLOCK_BYTES, run), holders);
+                             shortage_size(figures.largest_free_blocks * LAYOUT_BLOCK_BYTES, run),
+                             holders);
 }
 
-int shortage_refuse(struct connection *connection, int err, const struct zone *zone, const struct channel_key *key,
-                    const struct channel_wishes *wishes, unsigned ring)
+int shortage_refuse(struct connection *connection, int err, const struct zone *zone,
+                    const struct channel_key *key, const struct channel_wishes *wishes,
+                    unsigned ring)
 {
     const uint64_t wanted = ring < 2 ? wishes->min_bytes[ring] : LAYOUT_CHANNEL_PAGE_BYTES;
 
     if (err == -EDQUOT)
-        return refuse_quota(connection, zone, ring == LAYOUT_SERVER_SENDS ? key->server_domain : key->client_domain,
+        return refuse_quota(connection, zone,
+                            ring == LAYOUT_SERVER_SENDS ? key->server_domain : key->client_domain,
                             wanted);
     if (err == -ENOSPC && ring == 2 && zone->free_count == 0)
-        return connection_refuse(connection, err, "all %u channels of zone %s are in use", zone->region.channel_count,
-                                 zone->name);
-    if (err == -ENOSPC && ring < 2 && allocator_room(zone->allocator, wanted / LAYOUT_BLOCK_BYTES) != ALLOCATOR_ROOM)
+        return connection_refuse(connection, err, "all %u channels of zone %s are in use",
+                                 zone->region.channel_count, zone->name);
+    if (err == -ENOSPC && ring < 2 &&
+        allocator_room(zone->allocator, wanted / LAYOUT_BLOCK_BYTES) != ALLOCATOR_ROOM)
         return refuse_space(connection, zone, wanted);
     if (err == -ENOSPC)
         return connection_refuse(connection, err, "the host has no memory left for the region");
-    return connection_refuse(connection, err, "the broker cannot make the channel: %s", strerror(-err));
+    return connection_refuse(connection, err, "the broker cannot make the channel: %s",
+                             strerror(-err));
 }

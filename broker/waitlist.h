@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * broker/waitlist.h - clients that wait for a server, first come first served for each channel name.
+ * broker/waitlist.h - clients that wait for a server, first come first served for each channel
+ * name.
  *
  * Event loop only. A waiter lives in its connection.
  */

@@ -9,7 +9,8 @@
 
 #include "ring/order.h"
 
-static int zone_init(struct zone *zone, uint64_t region_bytes, uint32_t channel_count, uint32_t features)
+static int zone_init(struct zone *zone, uint64_t region_bytes, uint32_t channel_count,
+                     uint32_t features)
 {
     uint8_t uuid[16] = {0};
     char name[PROTO_NAME_BYTES + 8];
@@ -38,8 +39,9 @@ static int zone_init(struct zone *zone, uint64_t region_bytes, uint32_t channel_
     return 0;
 }
 
-int zone_new(const char *name, uint32_t index, uint32_t first_number, const struct domain_set *members,
-             uint64_t region_bytes, uint32_t channel_count, uint32_t features, struct zone **out)
+int zone_new(const char *name, uint32_t index, uint32_t first_number,
+             const struct domain_set *members, uint64_t region_bytes, uint32_t channel_count,
+             uint32_t features, struct zone **out)
 {
     struct zone *zone = calloc(1, sizeof(*zone));
 
@@ -104,9 +106,14 @@ int zone_page_take(struct zone *zone, uint32_t *slot, uint64_t *incarnation)
 
 void zone_page_give(struct zone *zone, uint32_t slot)
 {
-    region_page_drop(&zone->region, slot);
     zone->free_slots[(zone->free_first + zone->free_count) % zone->region.channel_count] = slot;
     zone->free_count++;
+}
+
+void zone_page_trim(struct zone *zone, uint32_t slot, uint64_t incarnation)
+{
+    if (zone->incarnations[slot] == incarnation)
+        region_page_drop(&zone->region, slot);
 }
 
 uint64_t zone_block(const struct zone *zone, uint64_t offset)
@@ -143,7 +150,8 @@ static void release(struct zone *zone, uint64_t block)
 }
 
 /* The books have it; now the host must, too. */
-static int make_present(struct zone *zone, uint64_t block, uint64_t bytes, struct ring_extent *extent)
+static int make_present(struct zone *zone, uint64_t block, uint64_t bytes,
+                        struct ring_extent *extent)
 {
     uint64_t offset = zone_offset(zone, block);
     int r = region_make_present(&zone->region, offset, bytes);
@@ -169,7 +177,8 @@ int zone_extent_take(struct zone *zone, uint32_t domain, uint64_t bytes, uint64_
     return r < 0 ? r : make_present(zone, block, bytes, extent);
 }
 
-static void note_replacement(struct zone *zone, uint64_t block, uint64_t bytes, struct ring_extent *extent)
+static void note_replacement(struct zone *zone, uint64_t block, uint64_t bytes,
+                             struct ring_extent *extent)
 {
     struct allocator_span span;
 
@@ -182,18 +191,20 @@ int zone_extent_replace(struct zone *zone, const struct ring_extent *old, uint64
                         struct ring_extent *extent)
 {
     uint64_t block;
-    int r = allocator_replace(zone->allocator, zone_block(zone, old->offset), bytes / LAYOUT_BLOCK_BYTES, &block);
+    int r = allocator_replace(zone->allocator, zone_block(zone, old->offset),
+                              bytes / LAYOUT_BLOCK_BYTES, &block);
 
     if (r == 0)
         note_replacement(zone, block, bytes, extent);
     return r;
 }
 
-int zone_extent_replace_at(struct zone *zone, const struct ring_extent *old, uint64_t offset, uint64_t bytes,
-                           struct ring_extent *extent)
+int zone_extent_replace_at(struct zone *zone, const struct ring_extent *old, uint64_t offset,
+                           uint64_t bytes, struct ring_extent *extent)
 {
     uint64_t block = zone_block(zone, offset);
-    int r = allocator_replace_at(zone->allocator, zone_block(zone, old->offset), block, bytes / LAYOUT_BLOCK_BYTES);
+    int r = allocator_replace_at(zone->allocator, zone_block(zone, old->offset), block,
+                                 bytes / LAYOUT_BLOCK_BYTES);
 
     if (r == 0)
         note_replacement(zone, block, bytes, extent);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * broker/zone.h - a trust group: the domains that share one region, and who has which page and block of it.
+ * broker/zone.h - a trust group: the domains that share one region, and who has which page and
+ * block of it.
  *
- * An extent belongs to one ring, whose name it carries in the allocator's books (zone_cookie). It is charged to the ring's
- * sender. All of it is the event loop's; other threads read the constants (name, number, region) and zone_held_bytes only.
+ * An extent belongs to one ring, whose name it carries in the allocator's books (zone_cookie). It
+ * is charged to the ring's sender. All of it is the event loop's; other threads read the constants
+ * (name, number, region) and zone_held_bytes only.
  */
 #ifndef VCHAN_BROKER_ZONE_H
 #define VCHAN_BROKER_ZONE_H
@@ -38,16 +40,19 @@ struct zone {
     struct domain_set members; /* the host is always one */
     struct region region;
     struct allocator *allocator;
-    /* Pages: a queue of the free ones, so that a page rests as long as possible before it is used again. */
+    /* Pages: a queue of the free ones, so that a page rests as long as possible before it is used
+     * again. */
     uint32_t *free_slots;
     uint32_t free_first, free_count;
     uint64_t *incarnations; /* of each page */
-    uint64_t *held_bytes;   /* plain, by domain: in its extents. For other threads: the books are the event loop's */
+    uint64_t *held_bytes; /* plain, by domain: in its extents. For other threads: the books are the
+                             event loop's */
 };
 
 /* *out is the caller's, for zone_free. -EINVAL as region_init, -ENOMEM, ... */
-int zone_new(const char *name, uint32_t index, uint32_t first_number, const struct domain_set *members,
-             uint64_t region_bytes, uint32_t channel_count, uint32_t features, struct zone **out);
+int zone_new(const char *name, uint32_t index, uint32_t first_number,
+             const struct domain_set *members, uint64_t region_bytes, uint32_t channel_count,
+             uint32_t features, struct zone **out);
 void zone_free(struct zone *zone);
 
 /* Who owns an extent, for the allocator's books. */
@@ -55,21 +60,26 @@ uint64_t zone_cookie(uint32_t channel_number, unsigned ring);
 uint32_t zone_cookie_channel(uint64_t cookie);
 unsigned zone_cookie_ring(uint64_t cookie);
 
-/* A zeroed page for a channel and its new incarnation. -ENOSPC: all are in use (or the host is full). */
+/* A zeroed page for a channel and its new incarnation. -ENOSPC: all are in use (or the host is
+ * full). */
 int zone_page_take(struct zone *zone, uint32_t *slot, uint64_t *incarnation);
 void zone_page_give(struct zone *zone, uint32_t slot);
+/* Gives its memory back to the host, if nobody has taken it since that incarnation: when no thread
+ * looks at it any more, because a look at a page that is not there makes it. */
+void zone_page_trim(struct zone *zone, uint32_t slot, uint64_t incarnation);
 
 /*
- * Extents, in bytes from the start of the region; sizes are whole blocks. What zone_extent_take returns is present in the memfd;
- * a replacement is not yet: region_make_present first, bit by bit if it is large.
- * -EDQUOT, -ENOSPC (allocator_room tells why, or the host is full), -ENOMEM; the others as the allocator's.
+ * Extents, in bytes from the start of the region; sizes are whole blocks. What zone_extent_take
+ * returns is present in the memfd; a replacement is not yet: region_make_present first, bit by bit
+ * if it is large. -EDQUOT, -ENOSPC (allocator_room tells why, or the host is full), -ENOMEM; the
+ * others as the allocator's.
  */
 int zone_extent_take(struct zone *zone, uint32_t domain, uint64_t bytes, uint64_t cookie,
                      struct ring_extent *extent);
 int zone_extent_replace(struct zone *zone, const struct ring_extent *old, uint64_t bytes,
                         struct ring_extent *extent);
-int zone_extent_replace_at(struct zone *zone, const struct ring_extent *old, uint64_t offset, uint64_t bytes,
-                           struct ring_extent *extent);
+int zone_extent_replace_at(struct zone *zone, const struct ring_extent *old, uint64_t offset,
+                           uint64_t bytes, struct ring_extent *extent);
 /* Nobody may touch it any more. */
 void zone_extent_give(struct zone *zone, const struct ring_extent *extent);
 

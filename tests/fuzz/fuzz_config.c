@@ -24,7 +24,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     /* What is taken can be used. */
     if (r == 0 && (policy_config_check(&config.policy) || !policy_find(config.policy_name) ||
-                   config.region_bytes < region_size_min(config_channels_for(config.channels, config.region_bytes))))
+                   config.region_bytes <
+                       region_size_min(config_channels_for(config.channels, config.region_bytes))))
         abort();
     config_deinit(&config);
     fclose(stream);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tests/system/broker_fixture.h - a real vchand in a directory of its own, and clients that speak the raw protocol to it.
+ * tests/system/broker_fixture.h - a real vchand in a directory of its own, and clients that speak
+ * the raw protocol to it.
  *
  * Everything waits at most PATIENCE_MS: a broker that hangs fails the test.
  */
@@ -25,6 +26,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,7 +46,8 @@ struct broker_process {
 
 static inline void pause_ms(unsigned ms)
 {
-    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000}, NULL);
+    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000},
+              NULL);
 }
 
 static inline void path_in(const struct broker_process *broker, const char *name, char path[128])
@@ -80,26 +83,40 @@ static inline bool log_has(const struct broker_process *broker, const char *word
     return strstr(text, words) != NULL;
 }
 
-/* Runs vchand with standard error in `log` of its directory; config: its text, or NULL. */
-static inline pid_t broker_spawn(const struct broker_process *broker, const char *config)
+/* In a child: becomes a vchand with standard error in `log` of the directory, and vchand.conf of
+ * it. */
+static inline _Noreturn void broker_exec(const struct broker_process *broker)
 {
     const char *bin = getenv("VCHAN_BIN");
-    char program[512], log[128], config_path[128];
+    char program[512], log[128], config[128];
 
-    assert_non_null(bin);
-    snprintf(program, sizeof(program), "%s/vchand", bin);
+    snprintf(program, sizeof(program), "%s/vchand", bin ? bin : "");
     path_in(broker, "log", log);
-    path_in(broker, "vchand.conf", config_path);
-    write_file(config_path, config ? config : "# nothing\n");
+    path_in(broker, "vchand.conf", config);
+    int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    dup2(fd, 2);
+    close(fd);
+    execl(program, program, "--config", config, "--runtime-dir", broker->directory, "--log-level",
+          "debug", (char *)NULL);
+    _exit(127);
+}
+
+static inline void write_config(const struct broker_process *broker, const char *config)
+{
+    char path[128];
+
+    path_in(broker, "vchand.conf", path);
+    write_file(path, config ? config : "# nothing\n");
+}
+
+/* config: its text, or NULL. */
+static inline pid_t broker_spawn(const struct broker_process *broker, const char *config)
+{
+    write_config(broker, config);
     pid_t pid = fork();
     assert_true(pid >= 0);
-    if (pid == 0) {
-        int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
-        dup2(fd, 2);
-        execl(program, program, "--config", config_path, "--runtime-dir", broker->directory, "--log-level", "debug",
-              (char *)NULL);
-        _exit(127);
-    }
+    if (pid == 0)
+        broker_exec(broker);
     return pid;
 }
 
@@ -175,9 +192,11 @@ static inline void client_connect(struct client *client, const struct broker_pro
     assert_true(client->socket >= 0);
 }
 
-static inline uint32_t client_send(struct client *client, uint16_t id, const void *body, size_t bytes)
+static inline uint32_t client_send(struct client *client, uint16_t id, const void *body,
+                                   size_t bytes)
 {
-    assert_int_equal(proto_send(client->socket, id, ++client->seq, body, bytes, NULL, 0, NULL, 0), 0);
+    assert_int_equal(proto_send(client->socket, id, ++client->seq, body, bytes, NULL, 0, NULL, 0),
+                     0);
     return client->seq;
 }
 
@@ -213,7 +232,8 @@ static inline int client_call(struct client *client, uint16_t id, const void *bo
 
 static inline int client_version(struct client *client)
 {
-    const struct proto_get_version request = {.version = PROTO_VERSION, .byte_order = PROTO_BYTE_ORDER};
+    const struct proto_get_version request = {.version = PROTO_VERSION,
+                                              .byte_order = PROTO_BYTE_ORDER};
     struct proto_message message;
 
     return client_call(client, PROTO_GET_VERSION, &request, sizeof(request), &message);
@@ -227,7 +247,8 @@ static inline int client_hello(struct client *client, uint32_t domain)
     return client_call(client, PROTO_HELLO, &request, sizeof(request), &message);
 }
 
-static inline void client_join(struct client *client, const struct broker_process *broker, uint32_t domain)
+static inline void client_join(struct client *client, const struct broker_process *broker,
+                               uint32_t domain)
 {
     client_connect(client, broker);
     assert_int_equal(client_version(client), 0);
@@ -254,8 +275,8 @@ static inline void opened_take(struct opened *opened, struct proto_message *mess
     opened->memory = message->descriptors[0];
     opened->wait_fd = message->descriptors[1];
     opened->wake_fd = message->descriptors[2];
-    opened->page = mmap(NULL, LAYOUT_CHANNEL_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, opened->memory,
-                        (off_t)opened->reply.page_offset);
+    opened->page = mmap(NULL, LAYOUT_CHANNEL_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
+                        opened->memory, (off_t)opened->reply.page_offset);
     assert_true(opened->page != MAP_FAILED);
 }
 
@@ -273,11 +294,13 @@ static inline struct proto_channel_open open_request(uint32_t peer, uint32_t por
 }
 
 /* The errno of an open that is answered at once; *opened if it is 0. */
-static inline int client_open(struct client *client, const struct proto_channel_open *request, struct opened *opened)
+static inline int client_open(struct client *client, const struct proto_channel_open *request,
+                              struct opened *opened)
 {
     struct proto_message message;
     int r = client_call(client, PROTO_CHANNEL_OPEN, request, sizeof(*request), &message);
 
+    *opened = (struct opened){.memory = -1, .wait_fd = -1, .wake_fd = -1};
     if (r == 0)
         opened_take(opened, &message);
     else
@@ -285,8 +308,8 @@ static inline int client_open(struct client *client, const struct proto_channel_
     return r;
 }
 
-static inline int client_open_mode(struct client *client, uint32_t peer, uint32_t port, uint32_t mode,
-                                   struct opened *opened)
+static inline int client_open_mode(struct client *client, uint32_t peer, uint32_t port,
+                                   uint32_t mode, struct opened *opened)
 {
     const struct proto_channel_open request = open_request(peer, port, mode);
 
@@ -326,7 +349,8 @@ static inline void explanation(struct client *client, char text[PROTO_TEXT_BYTES
             fail_msg("\"%s\" is not in \"%s\"", words, why_); \
     } while (0)
 
-static inline void broker_figures(const struct broker_process *broker, struct proto_broker_info *info)
+static inline void broker_figures(const struct broker_process *broker,
+                                  struct proto_broker_info *info)
 {
     struct proto_message message;
     struct client client;

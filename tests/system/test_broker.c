@@ -7,7 +7,8 @@ static struct broker_process broker;
 static int start(void **state)
 {
     (void)state;
-    broker_start(&broker, "[broker]\nregion-size = 16M\n[domain web]\nid = 7\n[domain machine]\nid = 700\n");
+    broker_start(&broker,
+                 "[broker]\nregion-size = 16M\n[domain web]\nid = 7\n[domain machine]\nid = 700\n");
     return 0;
 }
 
@@ -26,7 +27,8 @@ static void version_is_negotiated_down(void **state)
 
     (void)state;
     client_connect(&client, &broker);
-    assert_int_equal(client_call(&client, PROTO_GET_VERSION, &request, sizeof(request), &message), 0);
+    assert_int_equal(client_call(&client, PROTO_GET_VERSION, &request, sizeof(request), &message),
+                     0);
     const struct proto_get_version_reply *reply = BODY_OF(&message);
     assert_int_equal(reply->version, PROTO_VERSION);
     assert_int_equal(reply->message_bytes_max, PROTO_MESSAGE_BYTES_MAX);
@@ -41,9 +43,11 @@ static void foreign_byte_order_and_version_zero_are_refused(void **state)
 
     (void)state;
     client_connect(&client, &broker);
-    assert_int_equal(client_call(&client, PROTO_GET_VERSION, &request, sizeof(request), &message), -EPROTONOSUPPORT);
+    assert_int_equal(client_call(&client, PROTO_GET_VERSION, &request, sizeof(request), &message),
+                     -EPROTONOSUPPORT);
     request = (struct proto_get_version){.version = 0, .byte_order = PROTO_BYTE_ORDER};
-    assert_int_equal(client_call(&client, PROTO_GET_VERSION, &request, sizeof(request), &message), -EPROTONOSUPPORT);
+    assert_int_equal(client_call(&client, PROTO_GET_VERSION, &request, sizeof(request), &message),
+                     -EPROTONOSUPPORT);
     client_leave(&client);
 }
 
@@ -57,13 +61,16 @@ static void commands_before_their_place_get_eproto(void **state)
     (void)state;
     client_connect(&client, &broker);
     assert_int_equal(client_hello(&client, 1), -EPROTO);
-    assert_int_equal(client_call(&client, PROTO_CHANNEL_OPEN, &open, sizeof(open), &message), -EPROTO);
+    assert_int_equal(client_call(&client, PROTO_CHANNEL_OPEN, &open, sizeof(open), &message),
+                     -EPROTO);
     assert_int_equal(client_call(&client, PROTO_BROKER_INFO, NULL, 0, &message), -EPROTO);
     assert_int_equal(client_version(&client), 0);
-    assert_int_equal(client_call(&client, PROTO_CHANNEL_OPEN, &open, sizeof(open), &message), -EPROTO);
+    assert_int_equal(client_call(&client, PROTO_CHANNEL_OPEN, &open, sizeof(open), &message),
+                     -EPROTO);
     assert_int_equal(client_hello(&client, 1), 0);
     assert_int_equal(client_hello(&client, 1), -EPROTO);
-    assert_int_equal(client_call(&client, PROTO_GET_VERSION, &version, sizeof(version), &message), -EPROTO);
+    assert_int_equal(client_call(&client, PROTO_GET_VERSION, &version, sizeof(version), &message),
+                     -EPROTO);
     client_leave(&client);
 }
 
@@ -77,15 +84,19 @@ static void checks_are_answered_in_any_state(void **state)
     client_connect(&client, &broker);
     assert_int_equal(client_call(&client, PROTO_CHECK_COMMAND, &check, sizeof(check), &message), 0);
     check.id = 999;
-    assert_int_equal(client_call(&client, PROTO_CHECK_COMMAND, &check, sizeof(check), &message), -ENOSYS);
+    assert_int_equal(client_call(&client, PROTO_CHECK_COMMAND, &check, sizeof(check), &message),
+                     -ENOSYS);
     check.id = PROTO_DOMAIN_SET;
-    assert_int_equal(client_call(&client, PROTO_CHECK_COMMAND, &check, sizeof(check), &message), -EPERM);
+    assert_int_equal(client_call(&client, PROTO_CHECK_COMMAND, &check, sizeof(check), &message),
+                     -EPERM);
     check.id = PROTO_EVENT_PRESSURE;
     assert_int_equal(client_call(&client, PROTO_CHECK_EVENT, &check, sizeof(check), &message), 0);
     check.id = PROTO_EVENT | 99;
-    assert_int_equal(client_call(&client, PROTO_CHECK_EVENT, &check, sizeof(check), &message), -ENOSYS);
+    assert_int_equal(client_call(&client, PROTO_CHECK_EVENT, &check, sizeof(check), &message),
+                     -ENOSYS);
     check.padding2 = 1;
-    assert_int_equal(client_call(&client, PROTO_CHECK_EVENT, &check, sizeof(check), &message), -EINVAL);
+    assert_int_equal(client_call(&client, PROTO_CHECK_EVENT, &check, sizeof(check), &message),
+                     -EINVAL);
     client_leave(&client);
 }
 
@@ -131,7 +142,8 @@ static void unknown_commands_get_enosys_and_forbidden_ones_eperm(void **state)
     client_join(&client, &broker, 1);
     assert_int_equal(client_call(&client, 200, NULL, 0, &message), -ENOSYS);
     assert_int_equal(client_call(&client, PROTO_DOMAIN_SET, &set, sizeof(set), &message), -EPERM);
-    assert_int_equal(client_call(&client, PROTO_LIST_EXTENTS, &list, sizeof(list), &message), -EPERM);
+    assert_int_equal(client_call(&client, PROTO_LIST_EXTENTS, &list, sizeof(list), &message),
+                     -EPERM);
     assert_explained(&client, "LIST_EXTENTS");
     client_leave(&client);
 }
@@ -144,14 +156,18 @@ static void wrong_sizes_and_padding_get_einval(void **state)
 
     (void)state;
     client_join(&client, &broker, 1);
-    assert_int_equal(client_call(&client, PROTO_CHANNEL_OPEN, &open, sizeof(open) - 1, &message), -EINVAL);
+    assert_int_equal(client_call(&client, PROTO_CHANNEL_OPEN, &open, sizeof(open) - 1, &message),
+                     -EINVAL);
     assert_int_equal(client_call(&client, PROTO_CHANNEL_OPEN, NULL, 0, &message), -EINVAL);
     open.padding = 1;
-    assert_int_equal(client_call(&client, PROTO_CHANNEL_OPEN, &open, sizeof(open), &message), -EINVAL);
+    assert_int_equal(client_call(&client, PROTO_CHANNEL_OPEN, &open, sizeof(open), &message),
+                     -EINVAL);
     open = open_request(2, 1, 9);
-    assert_int_equal(client_call(&client, PROTO_CHANNEL_OPEN, &open, sizeof(open), &message), -EINVAL);
+    assert_int_equal(client_call(&client, PROTO_CHANNEL_OPEN, &open, sizeof(open), &message),
+                     -EINVAL);
     open = open_request(2, 0x80000000u, PROTO_OPEN_SERVER);
-    assert_int_equal(client_call(&client, PROTO_CHANNEL_OPEN, &open, sizeof(open), &message), -EINVAL);
+    assert_int_equal(client_call(&client, PROTO_CHANNEL_OPEN, &open, sizeof(open), &message),
+                     -EINVAL);
     assert_int_equal(client_call(&client, PROTO_EXPLAIN, &open, 8, &message), -EINVAL);
     client_leave(&client);
 }
@@ -166,7 +182,8 @@ static void descriptors_in_a_request_are_refused_and_closed(void **state)
     const unsigned before = count_descriptors(broker.pid);
     for (int i = 0; i < 10; i++) {
         const int sent[] = {client.socket, client.socket, client.socket};
-        assert_int_equal(proto_send(client.socket, PROTO_EXPLAIN, ++client.seq, NULL, 0, NULL, 0, sent, 3), 0);
+        assert_int_equal(
+            proto_send(client.socket, PROTO_EXPLAIN, ++client.seq, NULL, 0, NULL, 0, sent, 3), 0);
         assert_int_equal(client_receive(&client, &message), 1);
         assert_int_equal(reply_error(&message), -EINVAL);
     }
@@ -234,7 +251,9 @@ static void malformed_event_closes_the_connection(void **state)
 
     (void)state;
     client_join(&client, &broker, 1);
-    assert_int_equal(proto_send(client.socket, PROTO_EVENT_PRESSURE, 0, &event, sizeof(event), NULL, 0, NULL, 0), 0);
+    assert_int_equal(
+        proto_send(client.socket, PROTO_EVENT_PRESSURE, 0, &event, sizeof(event), NULL, 0, NULL, 0),
+        0);
     assert_thrown_out(&client, "malformed event");
 }
 
@@ -248,8 +267,12 @@ static void unknown_event_and_event_without_a_channel_are_ignored(void **state)
     (void)state;
     client_join(&client, &broker, 1);
     assert_int_equal(proto_send(client.socket, PROTO_EVENT | 77, 0, NULL, 0, NULL, 0, NULL, 0), 0);
-    assert_int_equal(proto_send(client.socket, PROTO_EVENT_DOORBELLS, 0, &event, sizeof(event), NULL, 0, NULL, 0), 0);
-    assert_int_equal(proto_send(client.socket, PROTO_EVENT_BROKEN, 0, &broken, sizeof(broken), NULL, 0, NULL, 0), 0);
+    assert_int_equal(proto_send(client.socket, PROTO_EVENT_DOORBELLS, 0, &event, sizeof(event),
+                                NULL, 0, NULL, 0),
+                     0);
+    assert_int_equal(
+        proto_send(client.socket, PROTO_EVENT_BROKEN, 0, &broken, sizeof(broken), NULL, 0, NULL, 0),
+        0);
     assert_int_equal(client_call(&client, PROTO_EXPLAIN, NULL, 0, &message), 0);
     client_leave(&client);
 }
@@ -268,7 +291,8 @@ static void client_that_does_not_read_its_replies_is_thrown_out(void **state)
     assert_thrown_out(&client, "does not read its replies");
     client_join(&client, &broker, 0);
     for (int i = r = 0; i < 100000 && r == 0; i++)
-        r = proto_send(client.socket, PROTO_LIST_DOMAINS, ++client.seq, &list, sizeof(list), NULL, 0, NULL, 0);
+        r = proto_send(client.socket, PROTO_LIST_DOMAINS, ++client.seq, &list, sizeof(list), NULL,
+                       0, NULL, 0);
     assert_true(r == -EPIPE || r == -ECONNRESET);
     client_leave(&client);
     client_join(&client, &broker, 0);
@@ -281,7 +305,8 @@ static void second_broker_is_refused_and_told_who_is_there(void **state)
 
     (void)state;
     assert_int_equal(wait_exit(broker_spawn(&broker, NULL)), 1);
-    snprintf(who, sizeof(who), "another vchand serves this directory already: pid %d", (int)broker.pid);
+    snprintf(who, sizeof(who), "another vchand serves this directory already: pid %d",
+             (int)broker.pid);
     assert_true(log_has(&broker, who));
     struct client client; /* and the first one goes on */
     client_join(&client, &broker, 1);
@@ -347,7 +372,8 @@ static void reload_changes_names_and_quotas_and_survives_rubbish(void **state)
     path_in(&other, "vchand.conf", path);
     write_file(path, "[domain new]\nid = 9\n");
     kill(other.pid, SIGHUP);
-    for (int waited_ms = 0; !log_has(&other, "read again") && waited_ms < PATIENCE_MS; waited_ms += 10)
+    for (int waited_ms = 0; !log_has(&other, "read again") && waited_ms < PATIENCE_MS;
+         waited_ms += 10)
         pause_ms(10);
     client_connect(&client, &other);
     assert_int_equal(client_version(&client), 0);
@@ -355,7 +381,8 @@ static void reload_changes_names_and_quotas_and_survives_rubbish(void **state)
     assert_string_equal(((const struct proto_hello_reply *)BODY_OF(&message))->name, "new");
     write_file(path, "rubbish\n");
     kill(other.pid, SIGHUP);
-    for (int waited_ms = 0; !log_has(&other, "going on as before") && waited_ms < PATIENCE_MS; waited_ms += 10)
+    for (int waited_ms = 0; !log_has(&other, "going on as before") && waited_ms < PATIENCE_MS;
+         waited_ms += 10)
         pause_ms(10);
     assert_int_equal(client_call(&client, PROTO_EXPLAIN, NULL, 0, &message), 0);
     client_leave(&client);
@@ -391,6 +418,73 @@ static void connections_beyond_the_limit_are_turned_away(void **state)
     broker_stop(&other);
 }
 
+/* A socket of the service manager's, bound to a name in the broker's directory. */
+static int service_socket(const struct broker_process *other, const char *name, int type)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, type, 0);
+
+    assert_true(fd >= 0);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s", other->directory, name);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+    return fd;
+}
+
+static void assert_notified(int notified, const char *words)
+{
+    struct pollfd readable = {.fd = notified, .events = POLLIN};
+    char text[512];
+
+    do {
+        assert_int_equal(poll(&readable, 1, PATIENCE_MS), 1);
+        ssize_t n = recv(notified, text, sizeof(text) - 1, 0);
+        assert_true(n >= 0);
+        text[n] = 0;
+    } while (!strstr(text, words));
+}
+
+static void socket_activation_watchdog_and_notices_work_in_the_sandbox(void **state)
+{
+    struct broker_process other;
+    struct client client;
+    char number[16], path[128];
+
+    (void)state;
+    snprintf(other.directory, sizeof(other.directory), "/tmp/vchan-test-XXXXXX");
+    assert_non_null(mkdtemp(other.directory));
+    int notified = service_socket(&other, "notify", SOCK_DGRAM);
+    int listening = service_socket(&other, "vchand.sock", SOCK_SEQPACKET);
+    assert_int_equal(listen(listening, 10), 0);
+    write_config(&other, NULL);
+    path_in(&other, "notify", path);
+    other.pid = fork();
+    if (other.pid == 0) {
+        snprintf(number, sizeof(number), "%d", (int)getpid());
+        setenv("LISTEN_PID", number, 1);
+        setenv("LISTEN_FDS", "1", 1);
+        setenv("NOTIFY_SOCKET", path, 1);
+        setenv("WATCHDOG_PID", number, 1);
+        setenv("WATCHDOG_USEC", "200000", 1);
+        dup2(listening, 3);
+        broker_exec(&other);
+    }
+    assert_notified(notified, "READY=1");
+    assert_notified(notified, "WATCHDOG=1");
+    client_join(&client, &other, 1);
+    kill(other.pid, SIGHUP);
+    assert_notified(notified, "RELOADING=1");
+    assert_notified(notified, "READY=1");
+    kill(other.pid, SIGTERM);
+    assert_notified(notified, "STOPPING=1");
+    assert_int_equal(wait_exit(other.pid), 0);
+    path_in(&other, "vchand.sock", path);
+    assert_int_equal(access(path, F_OK), 0); /* it is the service manager's */
+    client_leave(&client);
+    close(notified);
+    close(listening);
+    remove_directory(other.directory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -415,6 +509,7 @@ int main(void)
         cmocka_unit_test(wrong_configuration_ends_with_file_line_and_key),
         cmocka_unit_test(reload_changes_names_and_quotas_and_survives_rubbish),
         cmocka_unit_test(connections_beyond_the_limit_are_turned_away),
+        cmocka_unit_test(socket_activation_watchdog_and_notices_work_in_the_sandbox),
     };
 
     signal(SIGPIPE, SIG_IGN);

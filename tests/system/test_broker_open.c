@@ -74,7 +74,8 @@ static void memfd_is_sealed(void **state)
     (void)state;
     client_join(&server, &broker, 1);
     assert_int_equal(client_open_mode(&server, 2, 101, PROTO_OPEN_SERVER, &opened), 0);
-    assert_int_equal(fcntl(opened.memory, F_GET_SEALS) & (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL),
+    assert_int_equal(fcntl(opened.memory, F_GET_SEALS) &
+                         (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL),
                      F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
     assert_int_equal(ftruncate(opened.memory, 0), -1);
     opened_drop(&opened);
@@ -424,7 +425,8 @@ static void fence_is_on_unless_both_ends_register(void **state)
     (void)state;
     client_connect(&server, &broker);
     assert_int_equal(client_version(&server), 0);
-    assert_int_equal(client_call(&server, PROTO_HELLO, &registered, sizeof(registered), &message), 0);
+    assert_int_equal(client_call(&server, PROTO_HELLO, &registered, sizeof(registered), &message),
+                     0);
     assert_int_equal(client_open_mode(&server, 2, 118, PROTO_OPEN_SERVER, &opened), 0);
     if (opened.page->channel.fence_sleep == 0) { /* the kernel may not have membarrier */
         client_join(&client, &broker, 2);

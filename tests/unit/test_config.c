@@ -15,7 +15,8 @@
 #include "broker/config.h"
 #include "broker/log.h"
 
-static int read_text(struct config *config, const char *text, size_t bytes, char error[CONFIG_ERROR_BYTES])
+static int read_text(struct config *config, const char *text, size_t bytes,
+                     char error[CONFIG_ERROR_BYTES])
 {
     FILE *stream = fmemopen((void *)(uintptr_t)text, bytes, "r");
 
@@ -125,11 +126,12 @@ static void every_kind_of_value_is_read(void **state)
 static void error_names_file_line_and_key(void **state)
 {
     (void)state;
-    assert_error("[broker]\n\n# x\nchanels = 5\n", "a.conf:4: chanels: there is no such key in [broker]; it takes region-size");
+    assert_error("[broker]\n\n# x\nchanels = 5\n",
+                 "a.conf:4: chanels: there is no such key in [broker]; it takes region-size");
     assert_error("[rebalance]\nperiod-ms = 5\n",
                  "a.conf:2: period-ms: \"5\" is not allowed; it takes a number from 10 to 60000");
-    assert_error("[broker]\nlog-level = loud\n",
-                 "a.conf:2: log-level: \"loud\" is not allowed; it takes error, warning, notice, info or debug");
+    assert_error("[broker]\nlog-level = loud\n", "a.conf:2: log-level: \"loud\" is not allowed; it "
+                                                 "takes error, warning, notice, info or debug");
 }
 
 static void unknown_section_is_an_error_even_without_keys(void **state)
@@ -145,8 +147,10 @@ static void what_is_said_twice_is_an_error(void **state)
     (void)state;
     assert_error("[broker]\nchannels = 5\nchannels = 5\n", "a.conf:3: channels: it is given twice");
     assert_error("[broker]\n[local]\n[broker]\n", "a.conf:3: [broker]: it is there twice");
-    assert_error("[domain a]\nid=1\n[domain a]\nid=2\n", "a.conf:3: [domain a]: line 1 has it already");
-    assert_error("[domain a]\nid=1\n[domain b]\nid=1\n", "a.conf:3: id: [domain b] has the number of [domain a]");
+    assert_error("[domain a]\nid=1\n[domain a]\nid=2\n",
+                 "a.conf:3: [domain a]: line 1 has it already");
+    assert_error("[domain a]\nid=1\n[domain b]\nid=1\n",
+                 "a.conf:3: id: [domain b] has the number of [domain a]");
     assert_error("[zone a]\n[zone a]\n", "a.conf:2: [zone a]: line 1 has it already");
 }
 
@@ -160,12 +164,16 @@ static void numbers_and_sizes_out_of_range_are_errors(void **state)
     assert_error("[broker]\nregion-size = 5Q\n", "a.conf:2: region-size: \"5Q\" is not allowed");
     assert_error("[broker]\nregion-size = 5MB\n", "a.conf:2: region-size:");
     assert_error("[broker]\nregion-size = 99999999999999T\n", "a.conf:2: region-size:");
-    assert_error("[broker]\nregion-size = 3M\n", "a.conf:2: region-size: [broker]: it must be a power of two");
-    assert_error("[broker]\nregion-size = 1M\nchannels = 4000\n", "a.conf:2: channels: [broker]: that many pages");
+    assert_error("[broker]\nregion-size = 3M\n",
+                 "a.conf:2: region-size: [broker]: it must be a power of two");
+    assert_error("[broker]\nregion-size = 1M\nchannels = 4000\n",
+                 "a.conf:2: channels: [broker]: that many pages");
     assert_error("[broker]\nsocket-mode = 0888\n", "a.conf:2: socket-mode:");
-    assert_error("[broker]\nsandbox = perhaps\n", "a.conf:2: sandbox: \"perhaps\" is not allowed; it takes yes or no");
+    assert_error("[broker]\nsandbox = perhaps\n",
+                 "a.conf:2: sandbox: \"perhaps\" is not allowed; it takes yes or no");
     assert_error("[broker]\npolicy = best\n", "a.conf:2: policy: \"best\" is not known");
-    assert_error("[domain a]\nid = 32752\n", "a.conf:2: id: \"32752\" is not allowed; it takes 0 to 32751");
+    assert_error("[domain a]\nid = 32752\n",
+                 "a.conf:2: id: \"32752\" is not allowed; it takes 0 to 32751");
     assert_error("[domain a]\nquota = 1\n", "a.conf:1: id: [domain a] must have one");
     assert_error("[domain a]\nuuid = 6ba7b810-9dad-41d1-80b4-00c04fd430c\n", "a.conf:2: uuid:");
     assert_error("[local]\ndomains = 5-3\n", "a.conf:2: domains: \"5-3\" is not allowed");

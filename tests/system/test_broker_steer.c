@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* REBALANCE, RING_SET and LIST_HISTORY, by the raw protocol, against a real vchand. */
+#include "tests/system/broker_fixture.h"
+
+static struct broker_process broker;
+static struct client host, server, client;
+static struct opened at_server, at_client;
+
+static int start(void **state)
+{
+    struct proto_channel_open request = open_request(2, 300, PROTO_OPEN_SERVER);
+
+    (void)state;
+    broker_start(&broker, "[broker]\nregion-size = 16M\n");
+    client_join(&host, &broker, 0);
+    client_join(&server, &broker, 1);
+    client_join(&client, &broker, 2);
+    request.send_min = 8192;
+    assert_int_equal(client_open(&server, &request, &at_server), 0);
+    assert_int_equal(client_open_mode(&client, 1, 300, PROTO_OPEN_CLIENT, &at_client), 0);
+    return 0;
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    opened_drop(&at_server);
+    opened_drop(&at_client);
+    client_leave(&host);
+    client_leave(&server);
+    client_leave(&client);
+    broker_stop(&broker);
+    return 0;
+}
+
+static int ring_set(const struct proto_ring_set *request)
+{
+    struct proto_message message;
+
+    return client_call(&host, PROTO_RING_SET, request, sizeof(*request), &message);
+}
+
+static void read_ring(unsigned ring, struct proto_ring_info *info)
+{
+    const struct proto_list request = {.channel = at_server.reply.channel};
+    struct proto_message message;
+
+    assert_int_equal(client_call(&host, PROTO_LIST_RINGS, &request, sizeof(request), &message), 0);
+    const struct proto_list_reply *reply = BODY_OF(&message);
+    assert_int_equal(reply->count, 2);
+    memcpy(info, (const struct proto_ring_info *)(const void *)(reply + 1) + ring, sizeof(*info));
+}
+
+static void idle_ring_takes_the_size_that_is_set_and_gives_the_old_extent_back(void **state)
+{
+    const struct proto_ring_set request = {.channel = at_server.reply.channel,
+                                           .ring = 1,
+                                           .fields = PROTO_SET_SIZE,
+                                           .size_bytes = 65536};
+    struct proto_ring_info info;
+    int waited_ms = 0;
+
+    (void)state;
+    assert_int_equal(ring_set(&request), 0);
+    do {
+        read_ring(1, &info);
+        assert_true(waited_ms++ < PATIENCE_MS);
+        pause_ms(1);
+    } while (info.size_bytes != 65536 || info.old_size_bytes > 0);
+    assert_int_equal(info.resizes, 1);
+    assert_int_equal(info.generation, 2);
+    assert_int_equal(order_load_acquire(&at_client.page->ring[1].geometry.generation), 2);
+}
+
+static void limits_and_weight_can_be_set(void **state)
+{
+    const struct proto_ring_set request = {.channel = at_server.reply.channel,
+                                           .incarnation = at_server.reply.incarnation,
+                                           .fields = PROTO_SET_MIN | PROTO_SET_MAX |
+                                                     PROTO_SET_WEIGHT,
+                                           .min_bytes = 16384,
+                                           .max_bytes = 1 << 20,
+                                           .weight = 500};
+    struct proto_ring_info info;
+
+    (void)state;
+    assert_int_equal(ring_set(&request), 0);
+    read_ring(0, &info);
+    assert_int_equal(info.min_bytes, 16384);
+    assert_int_equal(info.max_bytes, 1 << 20);
+    assert_int_equal(info.weight, 500);
+}
+
+static void rings_that_are_not_there_and_sizes_that_cannot_be_are_refused(void **state)
+{
+    struct proto_ring_set request = {
+        .channel = 4000, .fields = PROTO_SET_SIZE, .size_bytes = 65536};
+    struct proto_message message;
+
+    (void)state;
+    assert_int_equal(ring_set(&request), -ENOENT);
+    assert_explained(&host, "there is no channel 4000");
+    request.channel = at_server.reply.channel;
+    request.incarnation = at_server.reply.incarnation + 1;
+    assert_int_equal(ring_set(&request), -ENOENT);
+    request.incarnation = 0;
+    request.size_bytes = 2 << 20; /* above the maximum that was set */
+    assert_int_equal(ring_set(&request), -EINVAL);
+    request.fields = PROTO_SET_MIN;
+    request.min_bytes = 4096; /* less than the server asked for */
+    assert_int_equal(ring_set(&request), -EINVAL);
+    request.fields = 0;
+    assert_int_equal(ring_set(&request), -EINVAL);
+    assert_int_equal(client_call(&server, PROTO_RING_SET, &request, sizeof(request), &message),
+                     -EPERM);
+}
+
+static void rebalance_answers_and_a_dry_run_leaves_no_trace(void **state)
+{
+    const struct proto_rebalance request = {.flags = PROTO_REBALANCE_DRY_RUN};
+    const struct proto_list list = {.channel = PROTO_ANY};
+    struct proto_message message;
+
+    (void)state;
+    assert_int_equal(client_call(&host, PROTO_LIST_HISTORY, &list, sizeof(list), &message), 0);
+    const uint32_t before = ((const struct proto_list_reply *)BODY_OF(&message))->count;
+    assert_true(before >= 1); /* the resize by command */
+    assert_int_equal(client_call(&host, PROTO_REBALANCE, &request, sizeof(request), &message), 0);
+    const struct proto_list_reply *reply = BODY_OF(&message);
+    assert_int_equal(reply->item_bytes, sizeof(struct proto_decision));
+    assert_int_equal(client_call(&host, PROTO_LIST_HISTORY, &list, sizeof(list), &message), 0);
+    assert_int_equal(((const struct proto_list_reply *)BODY_OF(&message))->count, before);
+}
+
+static void who_asks_for_a_round_and_goes_disturbs_nobody(void **state)
+{
+    const struct proto_rebalance request = {0};
+    struct proto_message message;
+    struct client asker;
+
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        client_join(&asker, &broker, 0);
+        client_send(&asker, PROTO_REBALANCE, &request, sizeof(request));
+        client_leave(&asker);
+    }
+    assert_int_equal(client_call(&host, PROTO_REBALANCE, &request, sizeof(request), &message), 0);
+}
+
+static void end_that_reports_pressure_and_doorbells_is_heard(void **state)
+{
+    const struct proto_event_ring event = {.ring = 1};
+    struct proto_broker_info before, after;
+    int waited_ms = 0;
+
+    (void)state;
+    broker_figures(&broker, &before);
+    assert_int_equal(
+        proto_send(client.socket, PROTO_EVENT_PRESSURE, 0, &event, sizeof(event), NULL, 0, NULL, 0),
+        0);
+    assert_int_equal(proto_send(client.socket, PROTO_EVENT_DOORBELLS, 0, &event, sizeof(event),
+                                NULL, 0, NULL, 0),
+                     0);
+    do {
+        broker_figures(&broker, &after);
+        assert_true(waited_ms++ < PATIENCE_MS);
+        pause_ms(1);
+    } while (after.rounds == before.rounds);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(idle_ring_takes_the_size_that_is_set_and_gives_the_old_extent_back),
+        cmocka_unit_test(limits_and_weight_can_be_set),
+        cmocka_unit_test(rings_that_are_not_there_and_sizes_that_cannot_be_are_refused),
+        cmocka_unit_test(rebalance_answers_and_a_dry_run_leaves_no_trace),
+        cmocka_unit_test(who_asks_for_a_round_and_goes_disturbs_nobody),
+        cmocka_unit_test(end_that_reports_pressure_and_doorbells_is_heard),
+    };
+
+    signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, start, stop);
+}

@@ -10,8 +10,11 @@
 #include "fuse/mount.h"
 #include "fuse/transfer.h"
 
-/* libfuse 3.14 has no name for FOPEN_STREAM, so the kernel's own structure is sent. FOPEN_NOFLUSH:
- * a flush takes the inode's lock, which a blocked write holds, and close() would wait for it. */
+/*
+ * libfuse 3.14 has no name for FOPEN_STREAM, so the kernel's own structure is sent. FOPEN_NOFLUSH:
+ * a flush means nothing here, and takes the inode's lock in most kernels, which a blocked write
+ * holds: close() would wait for that.
+ */
 #define OPEN_FLAGS (FOPEN_DIRECT_IO | FOPEN_STREAM | FOPEN_NOFLUSH)
 
 static void on_ready(void *context)

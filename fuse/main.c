@@ -20,7 +20,7 @@
 #include "fuse/operations.h"
 #include "fuse/options.h"
 
-#define FUSE_SUPER_MAGIC 0x65735546 /* linux/magic.h has it from 6.2 on */
+#define FUSE_SUPER_MAGIC 0x65735546 /* of the kernel's fs/fuse/inode.c; older linux/magic.h lack it */
 
 static bool complain(const char *what, const char *why)
 {

@@ -216,11 +216,32 @@ class Statistics(BrokerCase):
 
 
 class Steering(BrokerCase):
+    def test_the_limits_of_a_ring_can_be_set(self):
+        number, *_ = self.open_channel()
+        self.succeed("set", "ring", f"{number}:client", "min=8K", "max=2M", "weight=250")
+        ring = self.ring(number, 1)
+        self.assertEqual((ring["min_bytes"], ring["max_bytes"], ring["weight"]), (8192, 2 * K * K, 250))
+        self.assertEqual(self.ring(number, 0)["weight"], 100)
+
+    def test_the_size_of_a_ring_can_be_set_and_history_tells(self):
+        number, *_ = self.open_channel()
+        self.succeed("set", "ring", f"{number}.0", "size=256K", "min=256K")
+        self.wait_until(lambda: self.ring(number, 0)["size_bytes"] == 256 * K, "the ring keeps its size")
+        moves = [d for d in self.json("history")["decisions"]
+                 if (d["channel"], d["ring"], d["to_bytes"]) == (number, 0, 256 * K)]
+        self.assertTrue(moves)
+        self.assertEqual((moves[-1]["from_bytes"], moves[-1]["trigger"]), (4 * K, "command"))
+        self.assertTrue(moves[-1]["reason"])
+        self.assertIn(f" {number}.0 ", self.succeed("history"))
+
     def test_a_size_that_cannot_be_is_refused_with_a_reason(self):
         number, *_ = self.open_channel()
-        self.fail_with(1, rf"^vchanctl: cannot set ring {number}\.0: .+: .+\n$", "set", "ring", f"{number}.0",
-                       "size=1T")
+        self.fail_with(1, rf"^vchanctl: cannot set ring {number}\.0: (Invalid argument|No space left on device): .+\n$",
+                       "set", "ring", f"{number}.0", "size=1T")
         self.assertEqual(self.ring(number, 0)["size_bytes"], 4096)
+
+    def test_a_channel_that_is_not_there_cannot_be_set(self):
+        self.fail_with(1, "cannot set ring 77.0: No such file or directory", "set", "ring", "77.0", "weight=5")
 
     def test_quotas_can_be_set_by_name(self):
         self.succeed("set", "domain", "web", "quota=2M")
@@ -236,11 +257,26 @@ class Steering(BrokerCase):
         self.fail_with(1, "there is no domain 30000", "list",
                        environment={**self.environment, "VCHAN_DOMAIN": "30000"})
 
+    def test_rebalance_prints_its_plan(self):
+        self.open_channel()
+        for options in ["--dry-run"], []:
+            plan = self.json("rebalance", *options)
+            self.assertEqual(plan["dry_run"], bool(options))
+            self.assertIsInstance(plan["decisions"], list)
+            self.succeed("rebalance", *options)
+
     def test_channels_that_are_not_there_have_no_stats(self):
         self.open_channel()
         for which in "77", "web:1", "db:5000", "9:5000":
             self.fail_with(1, f"no channel is known as {which}: see vchanctl list", "stats", which)
         self.fail_with(1, "nobody:5000", "stats", "nobody:5000")
+
+    def test_only_domain_0_may_steer(self):
+        number, *_ = self.open_channel()
+        for command in (["map"], ["history"], ["rebalance"], ["set", "ring", f"{number}.0", "weight=1"],
+                        ["set", "domain", "web", "quota=1M"]):
+            self.fail_with(1, "(?s)not permitted.*You are domain 3 here", *command,
+                           environment={**self.environment, "VCHAN_DOMAIN": "3"})
 
 
 class CommandLine(VchanctlCase):

@@ -443,6 +443,33 @@ static void fence_is_on_unless_both_ends_register(void **state)
     client_leave(&server);
 }
 
+static void domains_without_a_common_zone_get_eperm_and_numbers_are_unique(void **state)
+{
+    struct broker_process other;
+    struct client one, two, host;
+    struct opened at_one, at_two, none;
+
+    (void)state;
+    broker_start(&other, "[zone left]\nmembers = 1\nregion-size = 4M\nchannels = 16\n"
+                         "[zone right]\nmembers = 2\nregion-size = 8M\nchannels = 16\n");
+    client_join(&one, &other, 1);
+    client_join(&two, &other, 2);
+    client_join(&host, &other, 0);
+    assert_int_equal(client_open_mode(&one, 2, 119, PROTO_OPEN_SERVER, &none), -EPERM);
+    assert_explained(&one, "domains 1 and 2 have no zone in common");
+    assert_int_equal(client_open_mode(&one, 0, 119, PROTO_OPEN_SERVER, &at_one), 0);
+    assert_int_equal(client_open_mode(&two, 0, 119, PROTO_OPEN_SERVER, &at_two), 0);
+    assert_int_equal(at_one.reply.region_bytes, 4 * MIB);
+    assert_int_equal(at_two.reply.region_bytes, 8 * MIB);
+    assert_int_not_equal(at_one.reply.channel, at_two.reply.channel);
+    opened_drop(&at_one);
+    opened_drop(&at_two);
+    client_leave(&one);
+    client_leave(&two);
+    client_leave(&host);
+    broker_stop(&other);
+}
+
 #define CASE(test) cmocka_unit_test_teardown(test, nothing_is_left)
 
 int main(void)
@@ -466,6 +493,7 @@ int main(void)
         CASE(port_can_be_served_anew_while_the_old_client_drains),
         CASE(waiting_server_that_closes_frees_the_channel),
         CASE(fence_is_on_unless_both_ends_register),
+        CASE(domains_without_a_common_zone_get_eperm_and_numbers_are_unique),
     };
 
     signal(SIGPIPE, SIG_IGN);

@@ -50,7 +50,7 @@ static void publish(struct history *history, struct record *record)
         call_rcu(&old->rcu, free_record);
 }
 
-static uint64_t clock_ns(void)
+uint64_t history_time_ns(void)
 {
     struct timespec now;
 
@@ -67,7 +67,7 @@ uint64_t history_add(struct history *history, const struct proto_decision *decis
         record->decision = *decision;
         record->decision.number = number;
         if (record->decision.time_ns == 0)
-            record->decision.time_ns = clock_ns();
+            record->decision.time_ns = history_time_ns();
         publish(history, record);
     }
     order_store_release(&history->newest, number);

@@ -41,6 +41,9 @@ void history_explain(struct history *history, uint64_t number, const char *reaso
 size_t history_read(const struct history *history, uint64_t cursor,
                     struct proto_decision *decisions, size_t max, uint64_t *next);
 
+/* The clock of proto_decision.time_ns. */
+uint64_t history_time_ns(void);
+
 /* Number of the newest, 0: none. Any thread. */
 uint64_t history_newest(const struct history *history);
 

@@ -331,6 +331,7 @@ static void answer(struct mover *mover, struct asked *asked)
             continue;
         struct proto_decision *item = &decisions[count++];
         move_describe(channel, decision->ring, item);
+        item->time_ns = history_time_ns();
         item->outcome = decision->policy.refused ? PROTO_OUTCOME_REFUSED : PROTO_OUTCOME_PLANNED;
         item->to_bytes = decision->policy.to_bytes;
         snprintf(item->trigger, sizeof(item->trigger), "command");

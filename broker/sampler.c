@@ -119,6 +119,9 @@ static void look_at_ring(struct sampler *sampler, struct sampler_round *round,
 
     if (watch->track.ring.incarnation != channel->incarnation)
         watch->epoch = 0;
+    /* New rings, and all of them after the configuration has been read again. */
+    if (order_load_plain(&shared->geometry.report_every) != round->config->notifications)
+        order_store_plain(&shared->geometry.report_every, (uint32_t)round->config->notifications);
     ring_sample_take(shared, view->current.size + view->old.size, watch->epoch, &look.sample);
     policy_track_look(&watch->track, &look, round->config);
     order_store_plain(&channel->ring[ring].active_ns, watch->track.ring.active_ns);

@@ -29,7 +29,7 @@ static struct history *with_records(uint64_t count)
 
 static void done(struct history *history)
 {
-    rcu_barrier();
+    rcu_finish();
     history_free(history);
 }
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "policy_sim.h"
+#include "tests/unit/policy_sim.h"
 
 #define KIB ((uint64_t)1 << 10)
 #define MIB ((uint64_t)1 << 20)

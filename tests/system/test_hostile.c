@@ -332,7 +332,7 @@ static int all_setup(void **state)
     const struct vchan_options server = {.local_domain = 0}, client = {.local_domain = 2};
 
     (void)state;
-    vchand_start("");
+    vchand_start("[rebalance]\nring-default-max = 4K\n"); /* rings stay as large as they were asked for */
     if (vchan_open(2, 1, VCHAN_OPEN_SERVER, &server, &others[0]) < 0 ||
         vchan_open(0, 1, VCHAN_OPEN_CLIENT, &client, &others[1]) < 0)
         return -1;

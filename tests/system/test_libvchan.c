@@ -477,7 +477,7 @@ static int each_setup(void **state)
 static int all_setup(void **state)
 {
     (void)state;
-    vchand_start("");
+    vchand_start("[rebalance]\nring-default-max = 4K\n"); /* rings stay as large as they were asked for */
     return 0;
 }
 

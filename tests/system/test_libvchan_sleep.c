@@ -271,7 +271,7 @@ static void *recv_100(void *context)
     return libvchan_recv(context, data, sizeof(data)) == 100 ? NULL : context;
 }
 
-static void a_waiting_thread_hears_of_bytes_that_are_too_few_for_the_reader(void **state)
+static void assert_waiter_hears(bool watched)
 {
     struct pair pair = pair_open(4096);
     struct third third = {.handle = pair.server};
@@ -279,7 +279,8 @@ static void a_waiting_thread_hears_of_bytes_that_are_too_few_for_the_reader(void
     char data[100] = {0};
     void *failed;
 
-    (void)state;
+    if (watched)
+        assert_true(libvchan_fd_for_select(pair.server) >= 0);
     pthread_create(&reader, NULL, recv_100, pair.server);
     usleep(50000);
     pthread_create(&waiter, NULL, third_run, &third);
@@ -300,6 +301,13 @@ static void a_waiting_thread_hears_of_bytes_that_are_too_few_for_the_reader(void
     pthread_join(waiter, NULL);
     assert_true(third.waits < 100);
     libvchan_close(pair.server);
+}
+
+static void a_waiting_thread_hears_of_bytes_that_are_too_few_for_the_reader(void **state)
+{
+    (void)state;
+    assert_waiter_hears(false);
+    assert_waiter_hears(true);
 }
 
 static void a_readable_descriptor_means_that_wait_returns(void **state)
@@ -328,7 +336,7 @@ static int each_setup(void **state)
 static int all_setup(void **state)
 {
     (void)state;
-    vchand_start("");
+    vchand_start("[rebalance]\nring-default-max = 4K\n"); /* rings stay as large as they were asked for */
     return 0;
 }
 

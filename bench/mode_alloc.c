@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "bench/bench_alloc.h"
-
-#include "allocator/allocator.h"
-#include "allocator/plan.h"
-
+/*
+ * bench/mode_alloc.c - what the allocator's operations cost, by the number of live extents: with
+ * that many of random sizes in a section that is half free and fragmented (fixed seed).
+ */
 #include <errno.h>
-#include <json-c/json.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "allocator/allocator.h"
+#include "allocator/plan.h"
+#include "bench/children.h"
+#include "bench/measure.h"
+#include "bench/mode.h"
 
 #define SEED UINT64_C(0x9e3779b97f4a7c15)
 #define EXTENT_BLOCKS_MAX 64u /* 4 to 256 KiB, mean 32.5 blocks */
@@ -44,14 +47,6 @@ struct result {
     double resized_permille;
     struct allocator_figures figures;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* xorshift64: G. Marsaglia, "Xorshift RNGs", 2003. */
 static uint64_t draw(struct workload *load, uint64_t below)
@@ -146,13 +141,13 @@ static void measure_allocate_and_release(struct workload *load, struct result *r
             load->starts[at] = load->starts[other];
             load->starts[other] = start_block;
         }
-        start_ns = now_ns();
+        start_ns = measure_now_ns();
         for (size_t at = 0; at < batch; at++)
             release(load, at);
-        middle_ns = now_ns();
+        middle_ns = measure_now_ns();
         for (size_t at = 0; at < batch; at++)
             allocate(load, at);
-        allocate_ns += now_ns() - middle_ns;
+        allocate_ns += measure_now_ns() - middle_ns;
         release_ns += middle_ns - start_ns;
         done += batch;
     }
@@ -160,12 +155,13 @@ static void measure_allocate_and_release(struct workload *load, struct result *r
     result->allocate_ns = (double)allocate_ns / (double)done;
 }
 
-/* Random extents to random sizes; the ones that what is behind them lets grow, and all that shrink.
+/*
+ * Random extents to random sizes; the ones that what is behind them lets grow, and all that shrink.
  */
 static void measure_resize(struct workload *load, struct result *result)
 {
     uint64_t resized = 0;
-    uint64_t start_ns = now_ns();
+    uint64_t start_ns = measure_now_ns();
 
     for (size_t i = 0; i < OPERATIONS; i++) {
         uint64_t start_block = load->starts[draw(load, load->extents)];
@@ -176,7 +172,7 @@ static void measure_resize(struct workload *load, struct result *result)
             load->r = r;
         resized += !r;
     }
-    result->resize_ns = (double)(now_ns() - start_ns) / OPERATIONS;
+    result->resize_ns = (double)(measure_now_ns() - start_ns) / OPERATIONS;
     result->resized_permille = 1000.0 * (double)resized / OPERATIONS;
 }
 
@@ -184,7 +180,7 @@ static void measure_queries(struct workload *load, struct result *result)
 {
     struct allocator_figures figures;
     struct allocator_span span;
-    uint64_t start_ns = now_ns();
+    uint64_t start_ns = measure_now_ns();
     uint64_t middle_ns;
 
     for (size_t i = 0; i < OPERATIONS; i++) {
@@ -193,13 +189,13 @@ static void measure_queries(struct workload *load, struct result *result)
         if (r && !load->r)
             load->r = r;
     }
-    middle_ns = now_ns();
+    middle_ns = measure_now_ns();
     for (size_t i = 0; i < OPERATIONS; i++) {
         allocator_figures(load->allocator, &figures);
         /* The result is used, or the compiler could hoist the call out of the loop. */
         __asm__ volatile("" : : "r"(&figures) : "memory");
     }
-    result->figures_ns = (double)(now_ns() - middle_ns) / OPERATIONS;
+    result->figures_ns = (double)(measure_now_ns() - middle_ns) / OPERATIONS;
     result->find_ns = (double)(middle_ns - start_ns) / OPERATIONS;
 }
 
@@ -218,9 +214,9 @@ static void measure_plans(struct workload *load, struct result *result)
     longest_blocks = result->figures.largest_free_blocks;
     for (unsigned i = 0; i < PLANS; i++) {
         uint64_t needed_blocks = longest_blocks + 1 + draw(load, 8 * EXTENT_BLOCKS_MAX);
-        uint64_t start_ns = now_ns();
+        uint64_t start_ns = measure_now_ns();
         int r = allocator_plan_moves(load->allocator, needed_blocks, &limits, moves, &plan);
-        uint64_t took_ns = now_ns() - start_ns;
+        uint64_t took_ns = measure_now_ns() - start_ns;
 
         total_ns += took_ns;
         worst_ns = took_ns > worst_ns ? took_ns : worst_ns;
@@ -229,10 +225,10 @@ static void measure_plans(struct workload *load, struct result *result)
     result->plan_ns = (double)total_ns / PLANS;
     result->plan_worst_ns = (double)worst_ns;
     result->planned_permille = 1000.0 * planned / PLANS;
-    total_ns = now_ns();
+    total_ns = measure_now_ns();
     for (unsigned i = 0; i < PLANS; i++)
         allocator_plan_compact(load->allocator, &limits, moves);
-    result->compact_ns = (double)(now_ns() - total_ns) / PLANS;
+    result->compact_ns = (double)(measure_now_ns() - total_ns) / PLANS;
 }
 
 /*
@@ -252,10 +248,10 @@ static int measure_comb(size_t extents, struct result *result)
         return r;
     for (size_t i = 0; i < extents && !r; i++)
         r = allocator_allocate_at(allocator, 0, 2 * i, 1, i);
-    start_ns = now_ns();
+    start_ns = measure_now_ns();
     for (unsigned i = 0; i < PLANS && !r; i++)
         r = allocator_plan_moves(allocator, PLAN_MOVES, &limits, moves, &plan);
-    result->plan_comb_ns = (double)(now_ns() - start_ns) / PLANS;
+    result->plan_comb_ns = (double)(measure_now_ns() - start_ns) / PLANS;
     allocator_free(allocator);
     return r;
 }
@@ -276,111 +272,79 @@ static int measure(size_t extents, struct result *result)
     return r ? r : measure_comb(extents, result);
 }
 
-static void print_row(const struct result *result)
+static void report_result(struct report *report, const struct result *result)
 {
     const struct allocator_figures *figures = &result->figures;
 
-    printf(
-        "%9llu %8llu %8.0f %8.0f %8.0f %8.0f %8.0f %8.0f %8.0f %9.0f %8.0f %7.1f%% %7.1f%% %8llu\n",
-        (unsigned long long)figures->extents, (unsigned long long)figures->free_runs,
-        result->allocate_ns, result->release_ns, result->resize_ns, result->find_ns,
-        result->figures_ns, result->plan_ns, result->plan_worst_ns, result->plan_comb_ns,
-        result->compact_ns, result->planned_permille / 10, figures->fragmentation_permille / 10.0,
-        (unsigned long long)figures->largest_free_blocks);
+    report_row(report, (struct report_cell[]){
+                           {.number = (double)figures->extents},
+                           {.number = (double)figures->free_runs},
+                           {.number = result->allocate_ns},
+                           {.number = result->release_ns},
+                           {.number = result->resize_ns},
+                           {.number = result->resized_permille},
+                           {.number = result->find_ns},
+                           {.number = result->figures_ns},
+                           {.number = result->plan_ns},
+                           {.number = result->plan_worst_ns},
+                           {.number = result->plan_comb_ns},
+                           {.number = result->compact_ns},
+                           {.number = result->planned_permille},
+                           {.number = (double)figures->fragmentation_permille},
+                           {.number = (double)figures->largest_free_blocks},
+                       });
 }
 
-static void add_row(struct json_object *rows, const struct result *result)
-{
-    const struct allocator_figures *figures = &result->figures;
-    struct json_object *row = json_object_new_object();
+static const struct report_column columns[] = {
+    {"extents", "extents", 8, 0},
+    {"free_runs", "runs", 7, 0},
+    {"allocate_ns", "allocate", 8, 0},
+    {"release_ns", "release", 8, 0},
+    {"resize_ns", "resize", 8, 0},
+    {"resized_permille", "resized", 8, 0},
+    {"find_ns", "find", 6, 0},
+    {"figures_ns", "figures", 8, 0},
+    {"plan_ns", "plan", 8, 0},
+    {"plan_worst_ns", "plan max", 9, 0},
+    {"plan_comb_ns", "plan comb", 9, 0},
+    {"plan_compact_ns", "compact", 8, 0},
+    {"planned_permille", "planned", 8, 0},
+    {"fragmentation_permille", "fragment", 8, 0},
+    {"largest_free_blocks", "largest", 8, 0},
+};
 
-    json_object_object_add(row, "extents", json_object_new_uint64(figures->extents));
-    json_object_object_add(row, "free_runs", json_object_new_uint64(figures->free_runs));
-    json_object_object_add(row, "allocate_ns", json_object_new_double(result->allocate_ns));
-    json_object_object_add(row, "release_ns", json_object_new_double(result->release_ns));
-    json_object_object_add(row, "resize_ns", json_object_new_double(result->resize_ns));
-    json_object_object_add(row, "resized_permille",
-                           json_object_new_double(result->resized_permille));
-    json_object_object_add(row, "find_ns", json_object_new_double(result->find_ns));
-    json_object_object_add(row, "figures_ns", json_object_new_double(result->figures_ns));
-    json_object_object_add(row, "plan_ns", json_object_new_double(result->plan_ns));
-    json_object_object_add(row, "plan_worst_ns", json_object_new_double(result->plan_worst_ns));
-    json_object_object_add(row, "plan_comb_ns", json_object_new_double(result->plan_comb_ns));
-    json_object_object_add(row, "planned_permille",
-                           json_object_new_double(result->planned_permille));
-    json_object_object_add(row, "plan_compact_ns", json_object_new_double(result->compact_ns));
-    json_object_object_add(row, "fragmentation_permille",
-                           json_object_new_uint64(figures->fragmentation_permille));
-    json_object_object_add(row, "free_blocks", json_object_new_uint64(figures->free_blocks));
-    json_object_object_add(row, "used_blocks", json_object_new_uint64(figures->used_blocks));
-    json_object_object_add(row, "largest_free_blocks",
-                           json_object_new_uint64(figures->largest_free_blocks));
-    json_object_array_add(rows, row);
-}
-
-/* Measures one size and adds it to the output. Returns an exit status. */
-static int run_one(unsigned long extents, struct json_object *rows)
+/* Measures one size and adds it. */
+static void run_one(unsigned long extents, struct report *report)
 {
     struct result result = {0};
     int r = measure(extents, &result);
 
-    if (r) {
-        fprintf(stderr, "vchan-bench alloc: %lu extents: %s\n", extents, strerror(-r));
-        return 1;
-    }
-    if (rows)
-        add_row(rows, &result);
-    else
-        print_row(&result);
-    return 0;
+    if (r)
+        children_fail("alloc: %lu extents: %s", extents, strerror(-r));
+    report_result(report, &result);
 }
 
-static int run_all(int argc, char **argv, struct json_object *rows)
+int mode_alloc(struct report *report, const struct mode_options *options)
 {
-    static char *by_default[] = {"alloc", "100", "1000", "10000", "100000"};
+    static char *by_default[] = {"100", "1000", "10000", "100000"};
+    bool given = options->arguments_count > 0;
+    char **arguments = given ? options->arguments : by_default;
+    int count = given ? options->arguments_count : 4;
 
-    if (argc < 2) {
-        argc = (int)(sizeof(by_default) / sizeof(by_default[0]));
-        argv = by_default;
-    }
-    for (int i = 1; i < argc; i++) {
+    for (int i = 0; i < count; i++) {
         char *end;
-        unsigned long extents = strtoul(argv[i], &end, 10);
-        int status;
-
+        unsigned long extents = strtoul(arguments[i], &end, 10);
         if (*end || extents < EXTENTS_MIN || extents > EXTENTS_MAX) {
-            fprintf(stderr, "vchan-bench alloc: '%s' is not a number of extents from %lu to %lu\n",
-                    argv[i], EXTENTS_MIN, EXTENTS_MAX);
+            fprintf(stderr, "vchan-bench: alloc: '%s' is not a number of extents from %lu to %lu\n",
+                    arguments[i], EXTENTS_MIN, EXTENTS_MAX);
             return 2;
         }
-        status = run_one(extents, rows);
-        if (status)
-            return status;
     }
-    return 0;
-}
-
-int bench_alloc(int argc, char **argv, bool json)
-{
-    struct json_object *root;
-    struct json_object *rows;
-    int status;
-
-    if (!json) {
-        printf("ns an operation; sizes 1 to %u blocks; plans of at most %u moves\n",
+    report_say(report, "ns an operation; sizes 1 to %u blocks; plans of at most %u moves; permille",
                EXTENT_BLOCKS_MAX, PLAN_MOVES);
-        printf("%9s %8s %8s %8s %8s %8s %8s %8s %8s %9s %8s %8s %8s %8s\n", "extents", "runs",
-               "allocate", "release", "resize", "find", "figures", "plan", "plan max", "plan comb",
-               "compact", "planned", "fragment", "largest");
-        return run_all(argc, argv, NULL);
-    }
-    root = json_object_new_object();
-    rows = json_object_new_array();
-    json_object_object_add(root, "mode", json_object_new_string("alloc"));
-    json_object_object_add(root, "rows", rows);
-    status = run_all(argc, argv, rows);
-    if (!status)
-        printf("%s\n", json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY));
-    json_object_put(root);
-    return status;
+    report_table(report, "rows", columns, sizeof(columns) / sizeof(columns[0]));
+    for (int i = 0; i < count; i++)
+        run_one(strtoul(arguments[i], NULL, 10), report);
+    report_table_end(report);
+    return 0;
 }

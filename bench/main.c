@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* vchan-bench: what vchan costs, beside what else there is. */
+#include <errno.h>
+#include <getopt.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "bench/children.h"
+#include "bench/mode.h"
+#include "bench/subject.h"
+
+struct mode {
+    const char *name;
+    mode_run *run;
+    bool in_all;
+    const char *help;
+};
+
+static const struct mode modes[] = {
+    {"ring", mode_ring, true, "our ring beside an ideal one, by message size"},
+    {"channel", mode_channel, true, "the public API beside AF_UNIX, pipe and UCX, by message size"},
+    {"latency", mode_latency, true, "64-byte round trips, spinning and sleeping"},
+    {"open", mode_open, true, "opening with 1,000 channels open; CPU used by idle ones"},
+    {"resize", mode_resize, true, "the writer's pauses while its ring grows, shrinks and moves"},
+    {"alloc", mode_alloc, true, "the allocator, by the number of live extents"},
+    {"load", mode_load, false, "uneven, moving load on a few channels of a running broker"},
+};
+#define MODES (sizeof(modes) / sizeof(modes[0]))
+
+static void print_help(FILE *out)
+{
+    fprintf(out, "usage: vchan-bench MODE [--json] [--seconds S] [--cpus A,B] [...]\n"
+                 "\n"
+                 "Measures and prints a table, or with --json one object.\n"
+                 "\n");
+    for (size_t i = 0; i < MODES; i++)
+        fprintf(out, "  %-10s %s\n", modes[i].name, modes[i].help);
+    fprintf(out,
+            "  %-10s all of these but load\n"
+            "\n"
+            "  --json           one JSON object on standard output\n"
+            "  --seconds S      how long to measure, about (each mode has its default)\n"
+            "  --cpus A,B       the two CPUs to run on (default: the first two allowed)\n"
+            "  --socket PATH    use this broker (default: start one in a directory of its own)\n"
+            "  --channels N     open: channels that are open meanwhile (1000); load: how many (4)\n"
+            "  --cycles N       resize: how many generations (100000)\n"
+            "  --pause US       resize: microseconds between two generations, on average (250)\n"
+            "  --sizes N,...    ring, channel: bytes a message\n"
+            "  --ring-size N    bytes a direction for ring and channel (1048576)\n"
+            "  --help           this\n"
+            "\n"
+            "Exit status: 0; 1 a measurement failed or bytes differed; 2 wrong arguments;\n"
+            "77 it cannot run here, and says why.\n",
+            "all");
+}
+
+static _Noreturn void complain(const char *what, const char *value)
+{
+    fprintf(stderr, "vchan-bench: %s '%s'; see vchan-bench --help\n", what, value);
+    exit(2);
+}
+
+static double parse_number(const char *option, const char *text, double least, double most)
+{
+    char *end;
+    double value = strtod(text, &end);
+
+    if (*end || end == text || !(value >= least && value <= most)) {
+        fprintf(stderr, "vchan-bench: %s takes a number from %.15g to %.15g, not '%s'\n", option,
+                least, most, text);
+        exit(2);
+    }
+    return value;
+}
+
+static void parse_cpus(const char *text, int cpus[2])
+{
+    char extra;
+
+    if (sscanf(text, "%d,%d%c", &cpus[0], &cpus[1], &extra) != 2 || cpus[0] < 0 || cpus[1] < 0 ||
+        cpus[0] >= CPU_SETSIZE || cpus[1] >= CPU_SETSIZE)
+        complain("--cpus takes two CPU numbers, as in 0,1, not", text);
+}
+
+static void parse_sizes(char *list, struct mode_options *options)
+{
+    char *item;
+
+    options->sizes_count = 0;
+    while ((item = strsep(&list, ","))) {
+        size_t bytes = (size_t)parse_number("--sizes", item, 16, SUBJECT_MESSAGE_MAX);
+        if (bytes % 8)
+            complain("--sizes takes multiples of 8, not", item);
+        if (options->sizes_count == MODE_SIZES_MAX)
+            complain("--sizes takes fewer numbers; no room for", item);
+        options->sizes[options->sizes_count++] = bytes;
+    }
+}
+
+/* The first two that we may run on; -1 where there are none. */
+static void default_cpus(int cpus[2])
+{
+    cpu_set_t allowed;
+    int found = 0;
+
+    cpus[0] = cpus[1] = -1;
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) < 0 || CPU_COUNT(&allowed) < 2)
+        return;
+    for (int cpu = 0; cpu < CPU_SETSIZE && found < 2; cpu++)
+        if (CPU_ISSET((size_t)cpu, &allowed))
+            cpus[found++] = cpu;
+}
+
+static void parse(int argc, char **argv, struct mode_options *options, bool *json)
+{
+    enum { JSON = 1, SECONDS, CPUS, SOCKET, CHANNELS, CYCLES, RING_SIZE, SIZES, PAUSE, HELP };
+    static const struct option table[] = {
+        {"json", no_argument, NULL, JSON},
+        {"seconds", required_argument, NULL, SECONDS},
+        {"cpus", required_argument, NULL, CPUS},
+        {"socket", required_argument, NULL, SOCKET},
+        {"channels", required_argument, NULL, CHANNELS},
+        {"cycles", required_argument, NULL, CYCLES},
+        {"ring-size", required_argument, NULL, RING_SIZE},
+        {"pause", required_argument, NULL, PAUSE},
+        {"sizes", required_argument, NULL, SIZES},
+        {"help", no_argument, NULL, HELP},
+        {NULL, 0, NULL, 0},
+    };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "h", table, NULL)) != -1) {
+        switch (option) {
+        case JSON:
+            *json = true;
+            break;
+        case SECONDS:
+            options->seconds = parse_number("--seconds", optarg, 0.001, 1e6);
+            break;
+        case CPUS:
+            parse_cpus(optarg, options->cpus);
+            break;
+        case SOCKET:
+            options->socket_path = optarg;
+            break;
+        case CHANNELS:
+            options->channels = (unsigned)parse_number("--channels", optarg, 1, 100000);
+            break;
+        case CYCLES:
+            options->cycles = (uint64_t)parse_number("--cycles", optarg, 1, 1e12);
+            break;
+        case RING_SIZE:
+            options->ring_bytes = (size_t)parse_number("--ring-size", optarg, 65536, 1 << 30);
+            if (options->ring_bytes & (options->ring_bytes - 1))
+                complain("--ring-size takes a power of two, not", optarg);
+            break;
+        case PAUSE:
+            options->pause_us = (unsigned)parse_number("--pause", optarg, 1, 1e6);
+            break;
+        case SIZES:
+            parse_sizes(optarg, options);
+            break;
+        case HELP:
+        case 'h':
+            print_help(stdout);
+            exit(0);
+        default:
+            exit(2);
+        }
+    }
+}
+
+/* Figures mean nothing without these. */
+static void report_machine(struct report *report)
+{
+    char line[256], model[256] = "unknown";
+    FILE *info = fopen("/proc/cpuinfo", "re");
+    struct utsname kernel;
+
+    while (info && fgets(line, sizeof(line), info))
+        if (sscanf(line, "model name : %255[^\n]", model) == 1)
+            break;
+    if (info)
+        fclose(info);
+    report_open(report, "machine");
+    report_text(report, "cpu", model);
+    report_number(report, "cpus_online", (double)sysconf(_SC_NPROCESSORS_ONLN), 0, "");
+    report_text(report, "kernel", uname(&kernel) == 0 ? kernel.release : "unknown");
+    report_text(report, "compiler", __VERSION__);
+    report_close(report);
+}
+
+static int run_one(const struct mode *mode, struct report *report,
+                   const struct mode_options *options)
+{
+    report_open(report, mode->name);
+    int status = mode->run(report, options);
+    report_close(report);
+    return status;
+}
+
+static int run_all(struct report *report, const struct mode_options *options)
+{
+    for (size_t i = 0; i < MODES; i++) {
+        int status = modes[i].in_all ? run_one(&modes[i], report, options) : 0;
+        if (status != 0 && status != 77)
+            return status;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct mode_options options = {
+        .sizes = {16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576},
+        .sizes_count = 9,
+    };
+    const struct mode *mode = NULL;
+    bool json = false;
+    int status;
+
+    default_cpus(options.cpus);
+    parse(argc, argv, &options, &json);
+    if (optind == argc) {
+        print_help(stderr);
+        return 2;
+    }
+    for (size_t i = 0; i < MODES; i++)
+        if (!strcmp(argv[optind], modes[i].name))
+            mode = &modes[i];
+    if (!mode && strcmp(argv[optind], "all") != 0)
+        complain("there is no mode", argv[optind]);
+    options.arguments_count = argc - optind - 1;
+    options.arguments = argv + optind + 1;
+    if (options.arguments_count > 0 && (!mode || mode->run != mode_alloc))
+        complain("too many arguments:", options.arguments[0]);
+    children_init();
+    struct report *report = report_new(json);
+    report_machine(report);
+    status = mode ? run_one(mode, report, &options) : run_all(report, &options);
+    report_free(report);
+    children_deinit();
+    return status;
+}

@@ -167,7 +167,7 @@ void policy_reason_text(const struct policy_decision *decision, char *text, size
         SAY("its sender stalls, but its last growth did not help (%s stalled)",
             share_text(number).text);
     case POLICY_LATER:
-        SAY("it wants %s, but this round's moves are used up", bytes_text(number).text);
+        SAY("it wants %s, which has to wait for a later round", bytes_text(number).text);
     }
 #undef SAY
     snprintf(text, text_bytes, "no reason");

@@ -92,7 +92,7 @@ enum policy_reason {
     POLICY_DWELLS,
     POLICY_READER_BUSY,
     POLICY_NO_HELP, /* the last growth did not make stalls shorter */
-    POLICY_LATER,   /* this round's moves are used up */
+    POLICY_LATER,   /* this round's moves, or the room for new extents, are used up */
 };
 
 /*

@@ -116,18 +116,18 @@ struct channel *channels_next(const struct channels *channels, struct cds_lfht_i
 static void free_view(struct rcu_head *head)
 {
     rcu_acquire();
-    free(caa_container_of(head, struct ring_view, rcu));
+    free(caa_container_of(head, struct channel_ring_view, rcu));
 }
 
 void channel_ring_publish(struct channel *channel, unsigned index)
 {
     struct channel_ring *ring = &channel->ring[index];
-    struct ring_view *old = ring->view;
-    struct ring_view *view = malloc(sizeof(*view));
+    struct channel_ring_view *old = ring->view;
+    struct channel_ring_view *view = malloc(sizeof(*view));
 
     if (!view)
         return; /* readers, who only look, go on with what they have until the next change */
-    *view = (struct ring_view){
+    *view = (struct channel_ring_view){
         .generation = ring->geometry.generation,
         .current = ring->geometry.current,
         .old = ring->geometry.old,
@@ -142,7 +142,7 @@ void channel_ring_publish(struct channel *channel, unsigned index)
         call_rcu(&old->rcu, free_view);
 }
 
-const struct ring_view *channel_ring_view(const struct channel *channel, unsigned ring)
+const struct channel_ring_view *channel_ring_view(const struct channel *channel, unsigned ring)
 {
     return rcu_get(channel->ring[ring].view);
 }

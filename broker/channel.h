@@ -54,7 +54,7 @@ struct channel_end {
 };
 
 /* What other threads see of a ring's geometry: replaced whole, never changed. */
-struct ring_view {
+struct channel_ring_view {
     struct rcu_head rcu;
     uint64_t generation;
     struct ring_extent current;
@@ -81,7 +81,7 @@ struct channel_ring {
     uint32_t sender_domain;
     uint32_t receiver_domain;
     /* Published by the event loop: channel_ring_view. */
-    struct ring_view *view;
+    struct channel_ring_view *view;
     /* Plain; writer: the rebalancer. When it last saw a byte sent or received, CLOCK_MONOTONIC; 0:
      * never. */
     uint64_t active_ns;
@@ -177,6 +177,6 @@ unsigned channel_ring_dead(const struct channel *channel, unsigned ring);
 /* Shows other threads what the ring's geometry is now. */
 void channel_ring_publish(struct channel *channel, unsigned ring);
 /* Under rcu_enter; never NULL. */
-const struct ring_view *channel_ring_view(const struct channel *channel, unsigned ring);
+const struct channel_ring_view *channel_ring_view(const struct channel *channel, unsigned ring);
 
 #endif

@@ -94,7 +94,7 @@ static void fill_ring(const struct channel *channel, unsigned index, uint64_t no
                       struct proto_ring_info *item)
 {
     const struct channel_ring *ring = &channel->ring[index];
-    const struct ring_view *view = channel_ring_view(channel, index);
+    const struct channel_ring_view *view = channel_ring_view(channel, index);
     const uint64_t active_ns = order_load_plain(&ring->active_ns);
     struct ring_sample sample;
 

@@ -94,7 +94,7 @@ uint32_t sampler_channels(const struct sampler *sampler)
 static void look_at_ring(struct sampler *sampler, struct sampler_round *round,
                          struct channel *channel, unsigned ring)
 {
-    const struct ring_view *view = channel_ring_view(channel, ring);
+    const struct channel_ring_view *view = channel_ring_view(channel, ring);
     struct watch *watch = &sampler->watches[(size_t)channel->number * 2 + ring];
     struct layout_ring *shared = &channel->page->ring[ring];
     const struct ring_geometry geometry = {

@@ -84,6 +84,13 @@ static int receiving_failure(struct vchan *v, int r)
     return r == -EPROTO ? channel_break(v, &v->receiving.side) : r;
 }
 
+/* Looking for bytes may have been the step that the other end waits for, whether we sleep next or ask again. */
+static inline void pay_doorbell(struct vchan *v)
+{
+    if (channel_unlikely(ring_consumer_owes_doorbell(&v->receiving.ring)))
+        channel_ring_peer(v, &v->receiving.side);
+}
+
 static inline int peek(struct vchan *v, size_t min, struct ring_span *span)
 {
     int r;
@@ -93,6 +100,7 @@ static inline int peek(struct vchan *v, size_t min, struct ring_span *span)
     r = ring_consumer_peek(&v->receiving.ring, min, span);
     if (channel_likely(r == 0))
         return 0;
+    pay_doorbell(v);
     if (r == -EAGAIN && is_deserted(v)) {
         /* Once more: what it wrote last came before its end, which we have seen now. */
         r = ring_consumer_peek(&v->receiving.ring, min, span);
@@ -285,6 +293,7 @@ size_t vchan_readable(struct vchan *v)
     if (order_load_plain(&v->receiving.side.refused))
         return 0;
     size_t n = ring_consumer_available(&v->receiving.ring, SIZE_MAX);
+    pay_doorbell(v);
     if (v->receiving.ring.broken)
         channel_break(v, &v->receiving.side);
     return n;

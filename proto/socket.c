@@ -153,11 +153,11 @@ int proto_receive(int socket, struct proto_message *message, int flags)
     int r = 1;
 
     message->descriptor_count = 0;
-    do
+    do /* ECONNRESET, once, says that the peer left something unread; what it sent is still to come */
         n = recvmsg(socket, &header, flags | MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
+    while (n < 0 && (errno == EINTR || errno == ECONNRESET));
     if (n < 0)
-        return errno == ECONNRESET ? 0 : -errno;
+        return -errno;
     unsigned surplus = take_descriptors(&header, message);
     if (n == 0)
         r = 0;

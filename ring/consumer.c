@@ -157,6 +157,16 @@ bool ring_consumer_ended(struct ring_consumer *consumer)
            order_load_acquire(&consumer->shared->producer_sleep.closed);
 }
 
+/* The most that can lie in one piece: of the extent in use, or of the one that the producer goes to next. */
+static uint64_t capacity(const struct ring_consumer *consumer)
+{
+    const struct layout_geometry *geometry = &consumer->shared->geometry;
+    uint64_t generation_untrusted = order_load_acquire(&geometry->generation);
+    uint64_t size_untrusted = order_load_plain(&geometry->extent[generation_untrusted & 1].size);
+
+    return consumer->view.size > size_untrusted ? consumer->view.size : size_untrusted;
+}
+
 /* Fewer bytes than wanted: for now or for good? */
 static int shortage(struct ring_consumer *consumer, size_t min)
 {
@@ -165,9 +175,7 @@ static int shortage(struct ring_consumer *consumer, size_t min)
             return 0;
         return consumer->broken ? consumer->broken : -EPIPE;
     }
-    if (consumer->view.size && min > consumer->view.size)
-        return -EMSGSIZE;
-    return -EAGAIN;
+    return min > capacity(consumer) ? -EMSGSIZE : -EAGAIN;
 }
 
 int ring_consumer_peek(struct ring_consumer *consumer, size_t min, struct ring_span *span)
@@ -187,7 +195,7 @@ int ring_consumer_peek(struct ring_consumer *consumer, size_t min, struct ring_s
         return -EMSGSIZE;
     /*
      * The mark keeps the extent from being freed while we are in it; so does head < tail, which the broker checks
-     * first. No fence: the bytes were seen before the mark, and no one but us moves head.
+     * first. That the bytes were seen before the mark is no matter: no one but us moves head.
      */
     order_store_plain(&consumer->shared->consumer_status.mark, consumer->mark + 1);
     order_mark(consumer->fence_mark);

@@ -125,8 +125,9 @@ uint64_t ring_geometry_promised(const struct ring_geometry *geometry)
 {
     const struct layout_ring *shared = geometry->shared;
     uint64_t largest = geometry->old.size > geometry->current.size ? geometry->old.size : geometry->current.size;
-    uint64_t promised = order_load_acquire(&shared->producer_status.promised);
+    /* tail first: a promise made between the two loads must not look spent. */
     uint64_t tail = order_load_acquire(&shared->producer.tail);
+    uint64_t promised = order_load_acquire(&shared->producer_status.promised);
 
     if (promised <= tail)
         return 0;

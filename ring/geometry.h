@@ -14,7 +14,7 @@
  *
  * The truth is in struct ring_geometry, private to the broker; what is in shared memory is only published from it, and
  * what the ends wrote there is checked. One thread at a time for each ring; begin and finish may run in another thread than the grace
- * period between them. The order of the loads in reclaim is that of docs/design.md ("Idle rings") and of tests/model.
+ * period between them. The order of the loads in reclaim is that of tests/model (docs/model.md).
  */
 #ifndef VCHAN_RING_GEOMETRY_H
 #define VCHAN_RING_GEOMETRY_H

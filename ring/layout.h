@@ -18,7 +18,7 @@
  *   +1280  ring 1          the client sends, the server receives
  *   +2304  (spare up to 4096)
  *
- * A ring is seven lines of 128 bytes (two cache lines: the adjacent one is prefetched with it), and no line
+ * A ring is eight lines of 128 bytes, the last one spare (two cache lines: the adjacent one is prefetched with it), and no line
  * has two writers:
  *
  *   +0     geometry        writer: broker     readers: both ends, every operation (so it is rarely written)
@@ -32,11 +32,10 @@
  * Rules of the layout: little-endian, fixed-width fields, natural alignment, no pointer, size_t, enum or
  * bit-field. Positions are free-running byte counts from 0 at the opening of the channel; they never wrap
  * (2^64 bytes). Offsets are bytes from the start of the region. A field that another side writes is loaded
- * once, checked, and the copy is used; see ring/ring.h. How each word is stored and loaded (its ordering) is
+ * once, checked, and the copy is used. How each word is stored and loaded (its ordering) is
  * written beside it: "release" and "acquire" pair with one another; "plain" is a relaxed atomic access.
  *
- * The layout of what the golden-bytes test (tests/unit/test_layout.c) pins: any change is a new
- * LAYOUT_VERSION.
+ * The golden-bytes test (tests/unit/test_layout.c) pins all this: any change is a new LAYOUT_VERSION.
  */
 #ifndef VCHAN_RING_LAYOUT_H
 #define VCHAN_RING_LAYOUT_H
@@ -78,7 +77,10 @@ struct layout_region_header {
 #define LAYOUT_GONE_SERVER 0x1u
 #define LAYOUT_GONE_CLIENT 0x2u
 
-/* Writer: the broker. state and gone: store release, load acquire; the rest before state becomes WAITING. */
+/*
+ * Writer: the broker. state and gone: store release, load acquire. reason: before state becomes CLOSED; client_pid: before it
+ * becomes CONNECTED; the rest before it becomes WAITING.
+ */
 struct layout_channel {
     uint32_t state; /* LAYOUT_CHANNEL_* */
     uint32_t gone;  /* LAYOUT_GONE_* */
@@ -116,7 +118,7 @@ struct layout_geometry {
 
 /* Where the producer left one generation for another. */
 struct layout_switch {
-    uint64_t generation; /* that it went on in */
+    uint64_t generation; /* that it went on in; release, the rest plain */
     uint64_t position;   /* first byte that lies in it */
 };
 
@@ -165,8 +167,8 @@ struct layout_consumer_status {
 
 /*
  * Writer: that end. armed is 0 while it is awake, else a number that is new for each sleep; the other end,
- * having published, rings once for each number that it sees, and only when the position it reached is at
- * least wanted. closed: the end makes no further operation on this ring.
+ * having published, rings once for each number that it sees: when the position it reached is at least wanted, and after a
+ * switch or following one in any case. The broker rings for each generation. closed: the end makes no further operation on this ring.
  */
 struct layout_sleep {
     uint64_t wanted; /* plain, ordered by armed: the position (tail or head) that ends the sleep */

@@ -7,6 +7,9 @@
 
 #include "ring/layout.h"
 
+/* What a neighbour who names a huge extent can make us spend at once is bounded by this. */
+#define POPULATE_BYTES_MAX (16u << 20)
+
 int ring_memory_check(const struct ring_memory *memory, uint64_t offset, uint64_t size)
 {
     if (offset % LAYOUT_BLOCK_BYTES || size % LAYOUT_BLOCK_BYTES || size == 0)
@@ -18,7 +21,8 @@ int ring_memory_check(const struct ring_memory *memory, uint64_t offset, uint64_
 
 int ring_memory_map(const struct ring_memory *memory, uint64_t offset, uint64_t size, uint8_t **address)
 {
-    const int flags = MAP_SHARED | MAP_FIXED | MAP_POPULATE;
+    /* Large extents are present already, thanks to the broker, but their page tables are filled as they are touched. */
+    const int flags = MAP_SHARED | MAP_FIXED | (size <= POPULATE_BYTES_MAX ? MAP_POPULATE : 0);
     off_t from = (off_t)(memory->descriptor_offset + offset);
     /* Reserves the room for both copies, so that nothing else can come to lie behind the first. */
     uint8_t *room = mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -45,7 +49,9 @@ int ring_memory_map_page(const struct ring_memory *memory, uint64_t offset, stru
 {
     void *address;
 
-    if (offset % LAYOUT_CHANNEL_PAGE_BYTES || offset + LAYOUT_CHANNEL_PAGE_BYTES > memory->data_offset)
+    /* Page 0 is the region's header. */
+    if (offset % LAYOUT_CHANNEL_PAGE_BYTES || offset < LAYOUT_CHANNEL_PAGE_BYTES ||
+        offset > memory->data_offset - LAYOUT_CHANNEL_PAGE_BYTES)
         return -EPROTO;
     address = mmap(NULL, LAYOUT_CHANNEL_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
                    memory->descriptor, (off_t)(memory->descriptor_offset + offset));

@@ -22,8 +22,8 @@ struct ring_memory {
 int ring_memory_check(const struct ring_memory *memory, uint64_t offset, uint64_t size);
 
 /*
- * Maps a checked extent twice in a row, present (no faults later). 0, or -errno of mmap (-ENOMEM). Unmap with
- * ring_memory_unmap, which takes a NULL address too.
+ * Maps a checked extent twice in a row, populated up to 16 MiB (no faults later). 0, or -errno of mmap (-ENOMEM).
+ * Unmap with ring_memory_unmap, which takes a NULL address too.
  */
 int ring_memory_map(const struct ring_memory *memory, uint64_t offset, uint64_t size, uint8_t **address);
 void ring_memory_unmap(uint8_t *address, uint64_t size);

@@ -88,11 +88,11 @@ static int consumer_is_level(struct ring_producer *producer)
 {
     uint64_t followed_untrusted = order_load_acquire(&producer->shared->consumer.followed);
 
-    if (followed_untrusted == producer->switch_count)
-        return 1;
-    if (followed_untrusted + 1 != producer->switch_count)
+    if (followed_untrusted < producer->followed_seen || followed_untrusted > producer->switch_count ||
+        producer->switch_count - followed_untrusted > 1)
         return broken(producer);
-    return 0;
+    producer->followed_seen = followed_untrusted;
+    return followed_untrusted == producer->switch_count;
 }
 
 /* The view in use is generation 1's from the start: nobody switches to it. */
@@ -105,12 +105,12 @@ static int enter_first(struct ring_producer *producer)
     return r == -EPROTO ? broken(producer) : r;
 }
 
-static int map_next(struct ring_producer *producer, uint64_t generation)
+static int map_next(struct ring_producer *producer, const struct ring_view *target)
 {
-    if (producer->next.generation == generation)
-        return 0;
+    if (producer->next.generation == target->generation)
+        return producer->next.size == target->size ? 0 : broken(producer);
     end_unmap(&producer->next);
-    producer->next.generation = generation;
+    producer->next = *target;
     int r = end_map(producer->shared, producer->memory, &producer->next);
     if (r < 0)
         producer->next = (struct ring_view){0};
@@ -137,8 +137,19 @@ static int consider_switch(struct ring_producer *producer, uint64_t generation, 
     uint64_t offset;
     int level = consumer_is_level(producer);
 
-    if (level < 0 || (level == 0 && !MUTATED(SWITCH_WITHOUT_LEVEL)))
+    if (level < 0)
         return level;
+    if (level == 0 && !MUTATED(SWITCH_WITHOUT_LEVEL)) {
+        /* Ours is the latest or the one before it, or was freed: then somebody lies. */
+        if (generation - producer->view.generation > 1)
+            return broken(producer);
+        /* More than ours holds, but not more than the one that we enter when the consumer has followed. */
+        if (min > producer->view.size && generation != producer->view.generation &&
+            end_look_up(producer->shared, producer->memory, generation, 0, &target, &offset) == 0 &&
+            min <= target.size)
+            return -EAGAIN;
+        return 0;
+    }
     if (producer->view.generation == 0 && generation == 1)
         return enter_first(producer);
     if (generation < producer->view.generation ||
@@ -152,7 +163,7 @@ static int consider_switch(struct ring_producer *producer, uint64_t generation, 
     }
     if (min > target.size)
         return -EMSGSIZE;
-    int r = map_next(producer, generation);
+    int r = map_next(producer, &target);
     return r < 0 ? r : 1;
 }
 
@@ -169,11 +180,6 @@ static int find_space(struct ring_producer *producer, size_t min, size_t max, st
     if (space < min) {
         if (min > producer->view.size)
             return -EMSGSIZE;
-        /* Who asks for much in one piece is kept from losing the room for it while it waits. */
-        if (min > producer->floor && producer->promised < producer->tail + min) {
-            producer->promised = producer->tail + min;
-            order_store_plain(&producer->shared->producer_status.promised, producer->promised);
-        }
         return -EAGAIN;
     }
     span->data = producer->view.address + producer->cursor;
@@ -219,8 +225,9 @@ static void make_switch(struct ring_producer *producer)
     uint64_t number = producer->switch_count + 1;
     struct layout_switch *record = &producer->shared->producer.switches[number & 1];
 
-    order_store_plain(&record->generation, producer->next.generation);
     order_store_plain(&record->position, producer->tail);
+    /* Release: who sees this record has seen that the consumer followed the last one; see ring_geometry_followed(). */
+    order_store_release(&record->generation, producer->next.generation);
     /* Release: pairs with the acquire in the consumer's take_switch(), and is before the tail that lies beyond it. */
     order_store_release(&producer->shared->producer.switch_count, number);
     producer->switch_count = number;
@@ -277,6 +284,21 @@ size_t ring_producer_space(struct ring_producer *producer)
     return refresh_head(producer) < 0 ? SIZE_MAX : (size_t)space_known(producer);
 }
 
+static void set_promise(struct ring_producer *producer, uint64_t position)
+{
+    producer->promised = position;
+    order_store_plain(&producer->shared->producer_status.promised, position);
+}
+
+/* See hold(). */
+static void release_hold(struct ring_producer *producer)
+{
+    if (!producer->holding)
+        return;
+    producer->holding = false;
+    set_promise(producer, producer->promised_before);
+}
+
 /*
  * Within an operation. Where the next operation is free to switch, it may be to this generation or, when that is freed
  * before we come to it, to a later one: only the floor is common to all.
@@ -296,28 +318,49 @@ static uint64_t space_to_promise(struct ring_producer *producer)
 
 size_t ring_producer_promise(struct ring_producer *producer, size_t limit)
 {
-    uint64_t outstanding = producer->promised > producer->tail ? producer->promised - producer->tail : 0;
     uint64_t space = 0;
 
     if (producer->broken)
         return 0;
     operation_begin(producer);
+    release_hold(producer);
+    uint64_t outstanding = producer->promised > producer->tail ? producer->promised - producer->tail : 0;
     if (!consumer_is_gone(producer)) {
         space = space_to_promise(producer);
         if (space < outstanding)
             space = outstanding;
     }
-    if (space > limit)
+    /* What was promised before stays so, though it be more than is asked for now. */
+    if (space > limit && limit > outstanding)
         space = limit;
-    producer->promised = producer->tail + space;
-    order_store_plain(&producer->shared->producer_status.promised, producer->promised);
+    else if (space > limit)
+        space = outstanding;
+    set_promise(producer, producer->tail + space);
     operation_cancel(producer);
-    return (size_t)space;
+    return space < limit ? (size_t)space : limit;
+}
+
+/*
+ * Who sleeps for more than the floor in one piece is kept from losing the room for it meanwhile, as if it had been
+ * promised. A promise grows only in an operation that finds its own extent to be the latest.
+ */
+static void hold(struct ring_producer *producer, size_t bytes)
+{
+    if (bytes <= producer->floor || bytes > producer->view.size || producer->promised >= producer->tail + bytes)
+        return;
+    operation_begin(producer);
+    if (order_load_acquire(&producer->shared->geometry.generation) == producer->view.generation) {
+        producer->promised_before = producer->promised;
+        producer->holding = true;
+        set_promise(producer, producer->tail + bytes);
+    }
+    operation_cancel(producer);
 }
 
 bool ring_producer_arm(struct ring_producer *producer, size_t bytes)
 {
     struct layout_ring *shared = producer->shared;
+    hold(producer, bytes);
     uint64_t filled = producer->tail + bytes;
     /* The head at which `bytes` are free in the extent in use. A new generation wakes us whatever it says. */
     uint64_t wanted = filled > producer->view.size ? filled - producer->view.size : 0;
@@ -333,6 +376,7 @@ bool ring_producer_arm(struct ring_producer *producer, size_t bytes)
 void ring_producer_disarm(struct ring_producer *producer)
 {
     order_store_release(&producer->shared->producer_sleep.armed, 0u);
+    release_hold(producer);
 }
 
 static uint64_t now_ns(void)
@@ -369,9 +413,7 @@ void ring_producer_stall_end(struct ring_producer *producer)
 
 bool ring_producer_close(struct ring_producer *producer)
 {
-    /* A promise to somebody who writes nothing more pins nothing. */
-    producer->promised = 0;
-    order_store_plain(&producer->shared->producer_status.promised, 0u);
+    set_promise(producer, 0); /* to somebody who writes nothing more pins nothing */
     order_store_release(&producer->shared->producer_sleep.closed, 1u);
     order_fence(); /* whatever the mode: pairs with order_sleep() in end_arm() */
     return order_load_acquire(&producer->shared->consumer_sleep.armed) != 0;

@@ -3,8 +3,8 @@
  * ring/producer.h - the sending end of a ring.
  *
  * All state that counts is private to this end; words of the other end and of the broker are loaded once and
- * checked. One thread at a time. No call here blocks or makes a system call, except that entering a new
- * generation maps it.
+ * checked. One thread at a time. No call here blocks. Only changing the generation (mmap, munmap) and arming
+ * (membarrier) make system calls.
  */
 #ifndef VCHAN_RING_PRODUCER_H
 #define VCHAN_RING_PRODUCER_H
@@ -43,11 +43,14 @@ struct ring_producer {
     uint64_t cursor;    /* (tail - view.base) % view.size */
     uint64_t floor;     /* no generation is smaller: the ring's minimum when it was opened */
     uint64_t promised;  /* see ring_producer_promise */
+    uint64_t promised_before; /* holding: what disarm goes back to */
+    bool holding;
     size_t reserved;    /* size of the operation's span */
 
     struct ring_view view; /* in use */
     struct ring_view next; /* mapped for a switch that has not been made yet */
     uint64_t switch_count;
+    uint64_t followed_seen; /* of the consumer: it never goes back */
 
     uint64_t mark;      /* even: out of an operation */
     uint32_t armed;     /* the last number in our sleep line, 0 never */
@@ -91,8 +94,9 @@ size_t ring_producer_space(struct ring_producer *producer);
 size_t ring_producer_promise(struct ring_producer *producer, size_t limit);
 
 /*
- * Sleeping for space. arm: says that this end sleeps until `bytes` are free (or the ring grows, or the consumer goes);
- * false: that is so already, do not sleep. After waking, or instead of it: disarm. Pairs with ring_consumer_release.
+ * Sleeping for space. arm: says that this end sleeps until `bytes` are free (or there is another generation, or the
+ * consumer goes); false: that is so already, do not sleep. After waking, or instead of it: disarm. While armed the ring does not
+ * get too small for `bytes`. Pairs with ring_consumer_release. (A membarrier system call.)
  */
 bool ring_producer_arm(struct ring_producer *producer, size_t bytes);
 void ring_producer_disarm(struct ring_producer *producer);

@@ -296,6 +296,100 @@ static void test_writing_to_a_closed_consumer_is_epipe(void **state)
     fixture_close(&f);
 }
 
+static void test_a_promise_is_not_withdrawn_by_asking_for_less(void **state)
+{
+    struct ring_fixture f;
+    (void)state;
+    fixture_open(&f, 0, 8);
+    assert_int_equal(fixture_write(&f, 1), 1);
+    assert_int_equal(fixture_read(&f, 1), 1);
+    assert_int_equal(ring_producer_promise(&f.producer, 65536), 32768);
+    assert_int_equal(ring_producer_promise(&f.producer, 1), 1);
+    ring_geometry_publish(&f.geometry, fixture_blocks(16, 1));
+    assert_int_equal(fixture_write(&f, 32768), 32768);
+    fixture_close(&f);
+}
+
+static void test_who_sleeps_for_much_holds_the_room_for_it_until_it_wakes(void **state)
+{
+    struct ring_fixture f;
+    struct ring_extent old;
+    (void)state;
+    fixture_open(&f, 0, 8);
+    assert_int_equal(fixture_write(&f, 30000), 30000);
+    assert_int_equal(fixture_write(&f, 20000), -EAGAIN);
+    assert_int_equal(ring_geometry_promised(&f.geometry), 0); /* only asked */
+    assert_true(ring_producer_arm(&f.producer, 20000));
+    assert_int_equal(ring_geometry_promised(&f.geometry), 20000);
+    ring_geometry_publish(&f.geometry, fixture_blocks(16, 1));
+    assert_int_equal(fixture_read(&f, 30000), 30000);
+    assert_int_equal(fixture_reclaim(&f, 0, &old), RING_PIN_PROMISE);
+    ring_producer_disarm(&f.producer);
+    assert_int_equal(ring_geometry_promised(&f.geometry), 0);
+    assert_int_equal(fixture_reclaim(&f, 0, &old), RING_NOT_PINNED);
+    fixture_close(&f);
+}
+
+static void test_more_than_this_extent_holds_waits_for_the_larger_one(void **state)
+{
+    struct ring_fixture f;
+    struct ring_extent old;
+    struct ring_span span;
+    (void)state;
+    fixture_open(&f, 0, 1);
+    assert_int_equal(fixture_write(&f, 1), 1);
+    ring_geometry_publish(&f.geometry, fixture_blocks(8, 1));
+    assert_int_equal(fixture_write(&f, 1), 1); /* in the second extent; the consumer has not looked */
+    assert_int_equal(fixture_write(&f, 8192), -EMSGSIZE);
+    assert_int_equal(fixture_read(&f, 2), 2);
+    assert_int_equal(ring_consumer_peek(&f.consumer, 8192, &span), -EMSGSIZE);
+    assert_true(ring_geometry_followed(&f.geometry, &old));
+    ring_geometry_publish(&f.geometry, fixture_blocks(16, 8));
+    assert_int_equal(ring_consumer_peek(&f.consumer, 8192, &span), -EAGAIN);
+    assert_int_equal(fixture_write(&f, 8192), 8192);
+    assert_int_equal(ring_consumer_peek(&f.consumer, 8192, &span), 0);
+    ring_consumer_release(&f.consumer, 8192);
+    fixture_close(&f);
+}
+
+static void test_an_extent_that_changes_its_size_under_us_is_eproto(void **state)
+{
+    struct ring_fixture f;
+    struct ring_span span;
+    (void)state;
+    fixture_open(&f, 0, 1);
+    ring_geometry_publish(&f.geometry, fixture_blocks(8, 1));
+    assert_int_equal(ring_producer_reserve(&f.producer, 1, 1, &span), 0);
+    ring_producer_commit(&f.producer, 0); /* generation 2 stays mapped */
+    f.page->ring[0].geometry.extent[0].size = 30 * LAYOUT_BLOCK_BYTES;
+    assert_int_equal(ring_producer_reserve(&f.producer, 100000, 100000, &span), -EPROTO);
+    fixture_close(&f);
+}
+
+static void test_a_consumer_that_goes_back_is_eproto(void **state)
+{
+    static const uint64_t lies[] = {UINT64_MAX, 1, 0};
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct ring_fixture f;
+        struct ring_extent old;
+        fixture_open(&f, 0, 1);
+        if (lies[i] == 0) {
+            ring_geometry_publish(&f.geometry, fixture_blocks(1, 1));
+            assert_int_equal(fixture_write(&f, 1), 1);
+            assert_int_equal(fixture_read(&f, 1), 1);
+            assert_true(ring_geometry_followed(&f.geometry, &old));
+        }
+        for (uint64_t block = 8; block < 11; block++) {
+            ring_geometry_publish(&f.geometry, fixture_blocks(block, 1));
+            assert_int_equal(fixture_reclaim(&f, 0, &old), RING_NOT_PINNED);
+        }
+        f.page->ring[0].consumer.followed = lies[i];
+        assert_int_equal(fixture_write(&f, 100), -EPROTO);
+        fixture_close(&f);
+    }
+}
+
 static void test_counters_count(void **state)
 {
     struct ring_fixture f;
@@ -347,6 +441,11 @@ int main(void)
         cmocka_unit_test(test_growing_wakes_a_producer_that_sleeps),
         cmocka_unit_test(test_what_was_written_before_the_end_is_delivered),
         cmocka_unit_test(test_writing_to_a_closed_consumer_is_epipe),
+        cmocka_unit_test(test_a_promise_is_not_withdrawn_by_asking_for_less),
+        cmocka_unit_test(test_who_sleeps_for_much_holds_the_room_for_it_until_it_wakes),
+        cmocka_unit_test(test_more_than_this_extent_holds_waits_for_the_larger_one),
+        cmocka_unit_test(test_an_extent_that_changes_its_size_under_us_is_eproto),
+        cmocka_unit_test(test_a_consumer_that_goes_back_is_eproto),
         cmocka_unit_test(test_counters_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

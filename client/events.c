@@ -77,7 +77,7 @@ static bool take_events(struct libvchan *ctrl)
     uint64_t ticket = order_load_acquire(&ctrl->space_ticket);
     uint64_t tail = tail_untrusted(ctrl);
     uint32_t link = link_in_full(ctrl);
-    bool any = is_data_event(ctrl) | (link != order_load_plain(&ctrl->told_link));
+    bool any = is_data_event(ctrl) || link != order_load_plain(&ctrl->told_link);
 
     order_store_plain(&ctrl->told_tail, tail);
     order_store_plain(&ctrl->left_behind, false);

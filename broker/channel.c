@@ -48,9 +48,14 @@ int channels_init(struct channels *channels, uint32_t channels_max)
     while (buckets < channels_max)
         buckets *= 2;
     *channels = (struct channels){0};
-    int r = mailbox_init(&channels->retired);
+    int r = doorbell_init(&channels->doorbell);
     if (r < 0)
         return r;
+    r = mailbox_init(&channels->retired);
+    if (r < 0) {
+        doorbell_deinit(&channels->doorbell);
+        return r;
+    }
     channels->by_number = cds_lfht_new(buckets, buckets, buckets, 0, NULL);
     channels->by_key = cds_lfht_new(buckets, buckets, buckets, 0, NULL);
     if (channels->by_number && channels->by_key)
@@ -64,6 +69,7 @@ void channels_deinit(struct channels *channels)
     if (channels->retired.event_fd > 0) {
         channels_reap(channels);
         mailbox_deinit(&channels->retired);
+        doorbell_deinit(&channels->doorbell);
     }
     if (channels->by_number)
         cds_lfht_destroy(channels->by_number, NULL);
@@ -382,10 +388,14 @@ void channel_close(struct channel *channel, int reason, uint32_t gone)
     channel_wake(channel, CHANNEL_CLIENT);
 }
 
-void channel_wake(const struct channel *channel, unsigned end)
+void channel_wake(struct channel *channel, unsigned end)
 {
-    /* It fails only when the count is at its maximum: the end is awake, then, or will be. */
-    eventfd_write(channel->end[end].event_fd, 1);
+    if (channel->end[end].deaf ||
+        doorbell_ring(&channel->channels->doorbell, channel->end[end].event_fd))
+        return;
+    /* One of the two ends wants us to hang, and once was enough. */
+    channel->end[end].deaf = true;
+    channel_close(channel, EPROTO, 0);
 }
 
 unsigned channel_ring_dead(const struct channel *channel, unsigned ring)

@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 #include "broker/mailbox.h"
+#include "broker/doorbell.h"
 #include "broker/rcu.h"
 #include "broker/zone.h"
 #include "ring/geometry.h"
@@ -50,6 +51,7 @@ bool channel_key_equal(const struct channel_key *a, const struct channel_key *b)
 struct channel_end {
     struct connection *connection; /* event loop; NULL: not yet there, or gone */
     int event_fd;                  /* wakes it; event loop */
+    bool deaf;                     /* event loop: waking it had to be interrupted */
     uint32_t pid;                  /* plain; 0: not yet there */
 };
 
@@ -113,6 +115,7 @@ struct channels {
     struct cds_lfht *by_number;
     struct cds_lfht *by_key;
     uint32_t count;         /* plain */
+    struct doorbell doorbell;
     struct mailbox retired; /* freed channels that no reader sees any more */
 };
 
@@ -168,7 +171,7 @@ bool channel_detach(struct channel *channel, unsigned end);
 void channel_close(struct channel *channel, int reason, uint32_t gone);
 
 /* Rings the eventfd that an end sleeps on. */
-void channel_wake(const struct channel *channel, unsigned end);
+void channel_wake(struct channel *channel, unsigned end);
 
 /* RING_PRODUCER_DEAD, RING_CONSUMER_DEAD for ring/geometry.h: the ends that are gone. Event loop.
  */

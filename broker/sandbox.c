@@ -30,6 +30,8 @@ static const int allowed[] = {
     SCMP_SYS(epoll_ctl),
     SCMP_SYS(timerfd_create),
     SCMP_SYS(timerfd_settime),
+    SCMP_SYS(timer_settime),
+    SCMP_SYS(timer_delete),
     SCMP_SYS(signalfd4),
     SCMP_SYS(read),
     SCMP_SYS(pread64),

@@ -2,10 +2,12 @@
 /*
  * broker/doorbell.h - waking an end that may be hostile.
  *
- * The eventfds that the ends sleep on are shared open file descriptions. An end can clear O_NONBLOCK on one and write it full, and
- * whoever rings it next sleeps in write(2). Setting the flag first is not enough, for the end can clear it again in between, and there
- * is no write to an eventfd that says itself that it must not wait. So a timer watches over each write
- * of the broker's and interrupts it: the worst that such an end gets is DOORBELL_PATIENCE_MS of the event loop, and a warning.
+ * The eventfds that the ends sleep on are shared open file descriptions. An end can clear
+ * O_NONBLOCK on one and write it full, and whoever rings it next sleeps in write(2). Setting the
+ * flag first is not enough, for the end can clear it again in between, and there is no write to an
+ * eventfd that says itself that it must not wait. So a timer watches over each write of the
+ * broker's and interrupts it: the worst that such an end gets is DOORBELL_PATIENCE_MS of the event
+ * loop, and a warning.
  */
 #ifndef VCHAN_BROKER_DOORBELL_H
 #define VCHAN_BROKER_DOORBELL_H
@@ -23,7 +25,10 @@ struct doorbell {
 int doorbell_init(struct doorbell *doorbell);
 void doorbell_deinit(struct doorbell *doorbell);
 
-/* True: rung, or rung so often already that its count is full. False: the write had to be interrupted. */
+/*
+ * True: rung, or rung so often already that its count is full. False: the write had to be
+ * interrupted.
+ */
 bool doorbell_ring(const struct doorbell *doorbell, int event_fd);
 
 #endif

@@ -77,7 +77,8 @@ static int send_open(struct vchan *v, unsigned flags, const struct vchan_options
         .flags = flags & VCHAN_OPEN_NONBLOCK ? PROTO_OPEN_NONBLOCK : 0,
     };
 
-    static_assert(VCHAN_OPEN_SERVER == PROTO_OPEN_SERVER && VCHAN_OPEN_CLIENT == PROTO_OPEN_CLIENT &&
+    static_assert(VCHAN_OPEN_SERVER == PROTO_OPEN_SERVER &&
+                      VCHAN_OPEN_CLIENT == PROTO_OPEN_CLIENT &&
                       VCHAN_OPEN_RENDEZVOUS == PROTO_OPEN_RENDEZVOUS,
                   "the modes are the protocol's");
     if (options) {
@@ -87,7 +88,8 @@ static int send_open(struct vchan *v, unsigned flags, const struct vchan_options
         open.send_max = options->send_max;
         open.weight = options->weight;
     }
-    return connection_request(&v->connection, PROTO_CHANNEL_OPEN, &open, sizeof(open), &v->open_seq);
+    return connection_request(&v->connection, PROTO_CHANNEL_OPEN, &open, sizeof(open),
+                              &v->open_seq);
 }
 
 int vchan_open_start(int peer_domain, int port, unsigned flags, const struct vchan_options *options,
@@ -155,7 +157,8 @@ static int attach(struct vchan *v, struct proto_message *message)
     v->receiving.side.ring = server ? LAYOUT_CLIENT_SENDS : LAYOUT_SERVER_SENDS;
     ring_producer_init(&v->sending.ring, v->page, v->sending.side.ring, &v->memory, reply.features,
                        reply.send_min);
-    ring_consumer_init(&v->receiving.ring, v->page, v->receiving.side.ring, &v->memory, reply.features);
+    ring_consumer_init(&v->receiving.ring, v->page, v->receiving.side.ring, &v->memory,
+                       reply.features);
     v->open_seq = 0;
     return 0;
 }
@@ -231,7 +234,8 @@ bool channel_is_gone(const struct vchan *v)
 
 bool channel_is_connected(const struct vchan *v)
 {
-    return order_load_acquire(&v->page->channel.state) == LAYOUT_CHANNEL_CONNECTED && !channel_is_gone(v);
+    return order_load_acquire(&v->page->channel.state) == LAYOUT_CHANNEL_CONNECTED &&
+           !channel_is_gone(v);
 }
 
 static void ring_event(int event)
@@ -263,7 +267,8 @@ void channel_wake_self(const struct vchan *v)
 int channel_break(struct vchan *v, const struct side *side)
 {
     struct proto_event_broken event = {.ring = side->ring, .reason = -EPROTO};
-    const char *text = side == &v->sending.side ? "rubbish from the receiving end" : "rubbish from the sending end";
+    const char *text = side == &v->sending.side ? "rubbish from the receiving end"
+                                                : "rubbish from the sending end";
 
     if (__atomic_exchange_n(&v->broken, true, __ATOMIC_SEQ_CST))
         return -EPROTO;
@@ -295,7 +300,10 @@ int vchan_shutdown(struct vchan *v, unsigned directions)
     return 0;
 }
 
-/* Leaves the channel, so that its port is free when this returns (unless the broker is slow or gone). */
+/*
+ * Leaves the channel, so that its port is free when this returns (unless the broker is slow or
+ * gone).
+ */
 static void detach(struct vchan *v)
 {
     struct patience patience = {.timeout_ms = CLOSE_TIMEOUT_MS};
@@ -321,8 +329,9 @@ void vchan_close(struct vchan *v)
     if (v->page)
         detach(v);
     connection_close(&v->connection);
-    const int descriptors[] = {v->memory.descriptor,   v->own_event,          v->peer_event, v->watch,
-                               v->receiving.side.epoll, v->sending.side.epoll, v->peer_pidfd};
+    const int descriptors[] = {
+        v->memory.descriptor,    v->own_event,          v->peer_event, v->watch,
+        v->receiving.side.epoll, v->sending.side.epoll, v->peer_pidfd};
     for (size_t i = 0; i < sizeof(descriptors) / sizeof(descriptors[0]); i++)
         if (descriptors[i] >= 0)
             close(descriptors[i]);

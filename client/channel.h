@@ -2,8 +2,9 @@
 /*
  * client/channel.h - struct vchan, one end of a channel. Internal to client/.
  *
- * Each side (receiving, sending) belongs to one thread at a time and lies in cache lines of its own. The rest is
- * constant while the channel is open, or atomic (order_load_plain and the like) where the comment says so.
+ * Each side (receiving, sending) belongs to one thread at a time and lies in cache lines of its
+ * own. The rest is constant while the channel is open, or atomic (order_load_plain and the like)
+ * where the comment says so.
  */
 #ifndef VCHAN_CLIENT_CHANNEL_H
 #define VCHAN_CLIENT_CHANNEL_H
@@ -26,7 +27,8 @@
 
 struct side {
     uint32_t ring;      /* LAYOUT_SERVER_SENDS or LAYOUT_CLIENT_SENDS */
-    int refused;        /* atomic: 0; -EPROTO broken, -EPIPE shut down here: no call does anything any more */
+    /* atomic: 0; -EPROTO broken, -EPIPE shut down here: no call does anything any more */
+    int refused;
     int epoll;          /* atomic: what it sleeps on; -1 until it first does */
     uint32_t window_ns; /* how long it spins before it sleeps */
     uint32_t rings;     /* doorbells since the last report */
@@ -87,7 +89,10 @@ void channel_ring_peer(struct vchan *v, struct side *side);
 /* Wakes whoever sleeps here, for nothing. Any thread. */
 void channel_wake_self(const struct vchan *v);
 
-/* A ring function said -EPROTO: tells the broker, once; both sides are refused from now on. Returns -EPROTO. */
+/*
+ * A ring function said -EPROTO: tells the broker, once; both sides are refused from now on. Returns
+ * -EPROTO.
+ */
 int channel_break(struct vchan *v, const struct side *side);
 
 #endif

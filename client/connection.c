@@ -66,15 +66,15 @@ void connection_close(struct connection *connection)
     connection->socket = -1;
 }
 
-int connection_request(struct connection *connection, uint16_t id, const void *body, size_t body_bytes,
-                       uint32_t *seq)
+int connection_request(struct connection *connection, uint16_t id, const void *body,
+                       size_t body_bytes, uint32_t *seq)
 {
     struct pollfd room = {.fd = connection->socket, .events = POLLOUT};
     int r;
 
     /* A queue full of events: the broker empties it at once, or is hopelessly behind. */
-    while ((r = proto_send(connection->socket, id, connection->seq + 1, body, body_bytes, NULL, 0, NULL, 0)) ==
-           -EAGAIN)
+    while ((r = proto_send(connection->socket, id, connection->seq + 1, body, body_bytes, NULL, 0,
+                           NULL, 0)) == -EAGAIN)
         if (poll(&room, 1, 1000) == 0)
             return -ETIMEDOUT;
     if (r == -EPIPE || r == -ECONNRESET) {
@@ -116,7 +116,10 @@ int connection_receive(struct connection *connection, struct proto_message *mess
     int r;
 
     for (;;) {
-        /* Looked at before waiting, and waited for in poll: proto_receive would go on after a signal. */
+        /*
+         * Looked at before waiting, and waited for in poll: proto_receive would go on after a
+         * signal.
+         */
         r = proto_receive(connection->socket, message, MSG_DONTWAIT);
         if (r == 1)
             return 0;
@@ -152,7 +155,10 @@ int connection_verdict(const struct proto_message *message, uint16_t id)
     return 0;
 }
 
-/* Waits for the reply to request seq. Older ones are passed over; with `strict`, not those that are errors. */
+/*
+ * Waits for the reply to request seq. Older ones are passed over; with `strict`, not those that are
+ * errors.
+ */
 static int await_reply(struct connection *connection, uint16_t id, uint32_t seq, bool strict,
                        struct proto_message *message, struct patience *patience)
 {
@@ -179,7 +185,8 @@ int connection_call(struct connection *connection, uint16_t id, const void *body
     return r < 0 ? r : await_reply(connection, id, seq, true, message, patience);
 }
 
-void connection_event(const struct connection *connection, uint16_t id, const void *body, size_t body_bytes)
+void connection_event(const struct connection *connection, uint16_t id, const void *body,
+                      size_t body_bytes)
 {
     (void)proto_send(connection->socket, id, 0, body, body_bytes, NULL, 0, NULL, 0);
 }
@@ -196,7 +203,8 @@ void connection_explain(struct connection *connection)
         return;
     memcpy(&text, connection_body(&message), sizeof(text));
     proto_message_close(&message);
-    explain("%.*s", (int)(text.length < sizeof(text.text) ? text.length : sizeof(text.text)), text.text);
+    explain("%.*s", (int)(text.length < sizeof(text.text) ? text.length : sizeof(text.text)),
+            text.text);
 }
 
 void connection_explain_greeting(const char *path, uint32_t domain)

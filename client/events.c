@@ -84,7 +84,8 @@ static bool take_events(struct libvchan *ctrl)
     order_store_plain(&ctrl->told_link, link);
     if (is_space_event(ctrl, ticket)) {
         /* Not if the writer has asked anew meanwhile. */
-        __atomic_compare_exchange_n(&ctrl->space_ticket, &ticket, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+        __atomic_compare_exchange_n(&ctrl->space_ticket, &ticket, 0, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE);
         any = true;
     }
     return any;
@@ -92,13 +93,14 @@ static bool take_events(struct libvchan *ctrl)
 
 static void raise_watch(struct libvchan *ctrl)
 {
-    if (order_load_acquire(&ctrl->v->watch) >= 0 && !__atomic_exchange_n(&ctrl->raised, true, __ATOMIC_ACQ_REL))
+    if (order_load_acquire(&ctrl->v->watch) >= 0 &&
+        !__atomic_exchange_n(&ctrl->raised, true, __ATOMIC_ACQ_REL))
         wait_raise(ctrl->v);
 }
 
 /*
- * `raised` is cleared after consuming, with a read-modify-write: who saw it set and so did not raise has its
- * event seen by the look that follows.
+ * `raised` is cleared after consuming, with a read-modify-write: who saw it set and so did not
+ * raise has its event seen by the look that follows.
  */
 static void consume_watch(struct libvchan *ctrl)
 {
@@ -130,7 +132,10 @@ static void arm_reading(struct libvchan *ctrl)
     turn->armed_for = wanted;
 }
 
-/* With the writing turn: until the head gets past where it was when space was asked for, or the ring grows. */
+/*
+ * With the writing turn: until the head gets past where it was when space was asked for, or the
+ * ring grows.
+ */
 static void arm_writing(struct libvchan *ctrl)
 {
     struct ring_producer *ring = &ctrl->v->sending.ring;
@@ -147,8 +152,8 @@ static void arm_writing(struct libvchan *ctrl)
     if (turn->armed && turn->armed_for == ticket)
         return;
     ring_producer_disarm(ring);
-    /* So many bytes are free in the extent in use when the head is at `ticket`: in the ring's modular arithmetic,
-     * whatever we write meanwhile. */
+    /* So many bytes are free in the extent in use when the head is at `ticket`: in the ring's
+     * modular arithmetic, whatever we write meanwhile. */
     (void)ring_producer_arm(ring, ticket + ring->view.size - ring->tail);
     turn->armed = true;
     turn->armed_for = ticket;
@@ -250,7 +255,9 @@ int events_watch(struct libvchan *ctrl)
     return watch;
 }
 
-/* One sleep of libvchan_wait, on the public descriptor. 0: look; 1: something was written; -EINTR. */
+/*
+ * One sleep of libvchan_wait, on the public descriptor. 0: look; 1: something was written; -EINTR.
+ */
 static int sleep_once(struct libvchan *ctrl)
 {
     struct patience patience = {.timeout_ms = VCHAN_FOREVER};
@@ -258,7 +265,10 @@ static int sleep_once(struct libvchan *ctrl)
     uint64_t begun_ns = patience_now_ns();
     int r = 0;
 
-    /* For a program that selects, readable must mean that we return. For others what is old is only noise. */
+    /*
+     * For a program that selects, readable must mean that we return. For others what is old is only
+     * noise.
+     */
     if (!events_are_watched(ctrl)) {
         (void)wait_watch(v);
         consume_watch(ctrl);

@@ -1,31 +1,38 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client/events.h - struct libvchan, and what its program has been told: libvchan_wait and the public descriptor.
+ * client/events.h - struct libvchan, and what its program has been told: libvchan_wait and the
+ * public descriptor.
  *
  * Theory of operation. An event is a change that the program has not been told of yet:
  *
  *   data    the tail moved, and bytes are there; or a read left some behind
- *   space   the head moved, or the ring grew, since the program found too little space (space_ticket)
+ *   space   the head moved, or the ring grew, since the program found too little space
+ *   (space_ticket)
  *   link    WAITING, CONNECTED, DISCONNECTED changed; or the other end closed a direction
  *
- * libvchan_wait returns when there is one, and with that the program has been told. libvchan_data_ready that returns 0, and a
- * read or receive that comes out short, tell of data.
+ * libvchan_wait returns when there is one, and with that the program has been told.
+ * libvchan_data_ready that returns 0, and a read or receive that comes out short, tell of data.
  *
- * The public descriptor (client/wait.h says what it is) keeps one invariant, whenever no call is under way:
+ * The public descriptor (client/wait.h says what it is) keeps one invariant, whenever no call is
+ * under way:
  *
- *   it is unreadable  =>  there is no event, and both sides are armed, so that the next one makes it readable.
+ *   it is unreadable  =>  there is no event, and both sides are armed, so that the next one makes
+ *   it readable.
  *
- * It may be readable for nothing. Making it unreadable is events_quiet(): consume it, arm, look for events, raise it
- * if there are any. Everything else only ever adds readiness, or restores an arming that it took away. A program
- * that only selects, asks data_ready and reads goes through events_quiet when data_ready says 0, and so can neither
- * miss anything nor find the descriptor readable for ever. One that calls libvchan_wait goes through it there. Data that has
- * not been told keeps the descriptor readable, and so does being disconnected. Other events raise it once: events_quiet
- * counts them as told then, for a program may have no use for them.
+ * It may be readable for nothing. Making it unreadable is events_quiet(): consume it, arm, look for
+ * events, raise it if there are any. Everything else only ever adds readiness, or restores an
+ * arming that it took away. A program that only selects, asks data_ready and reads goes through
+ * events_quiet when data_ready says 0, and so can neither miss anything nor find the descriptor
+ * readable for ever. One that calls libvchan_wait goes through it there. Data that has not been
+ * told keeps the descriptor readable, and so does being disconnected. Other events raise it once:
+ * events_quiet counts them as told then, for a program may have no use for them.
  *
- * Threads. Reader and writer hold their turn's lock; a side is armed with it held. Who must arm a side whose turn
- * another thread has (perhaps asleep, for hours) leaves `interest` behind: the holder arms on its behalf when it gives the turn
- * back, or each time before it sleeps; and its eventfd is rung to make it come round. Giving back a turn must be cheap: the unlock
- * is ordered before the look at `interest` by order_look(), which pairs with order_sleep() in the other thread.
+ * Threads. Reader and writer hold their turn's lock; a side is armed with it held. Who must arm a
+ * side whose turn another thread has (perhaps asleep, for hours) leaves `interest` behind: the
+ * holder arms on its behalf when it gives the turn back, or each time before it sleeps; and its
+ * eventfd is rung to make it come round. Giving back a turn must be cheap: the unlock is ordered
+ * before the look at `interest` by order_look(), which pairs with order_sleep() in the other
+ * thread.
  */
 #ifndef VCHAN_CLIENT_EVENTS_H
 #define VCHAN_CLIENT_EVENTS_H
@@ -94,8 +101,8 @@ void events_told_data(struct libvchan *ctrl);
 void events_left_behind(struct libvchan *ctrl);
 
 /*
- * With the writing turn, after an attempt that came out short. generation, head: those that it saw, or older ones
- * (then there is an event for nothing).
+ * With the writing turn, after an attempt that came out short. generation, head: those that it saw,
+ * or older ones (then there is an event for nothing).
  */
 void events_want_space(struct libvchan *ctrl, uint64_t generation, uint64_t head);
 

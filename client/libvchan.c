@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client/libvchan.c - Qubes' interface over the native one: locks, errno, blocking, transfers. Events are in
- * client/events.h.
+ * client/libvchan.c - Qubes' interface over the native one: locks, errno, blocking, transfers.
+ * Events are in client/events.h.
  */
 #include "client/libvchan.h"
 
@@ -47,7 +47,8 @@ static void handle_free(struct libvchan *ctrl)
     free(ctrl);
 }
 
-static struct libvchan *begin(int domain, int port, unsigned flags, const struct vchan_options *options)
+static struct libvchan *begin(int domain, int port, unsigned flags,
+                              const struct vchan_options *options)
 {
     struct libvchan *ctrl = handle_new();
     int r;
@@ -93,8 +94,9 @@ static libvchan_t *init(int domain, int port, unsigned flags, const struct vchan
 
 libvchan_t *libvchan_server_init(int domain, int port, size_t read_min, size_t write_min)
 {
-    const struct vchan_options options = {
-        .local_domain = VCHAN_DOMAIN_FROM_ENVIRONMENT, .receive_min = read_min, .send_min = write_min};
+    const struct vchan_options options = {.local_domain = VCHAN_DOMAIN_FROM_ENVIRONMENT,
+                                          .receive_min = read_min,
+                                          .send_min = write_min};
 
     return init(domain, port, VCHAN_OPEN_SERVER, &options);
 }
@@ -207,7 +209,8 @@ int libvchan_write(libvchan_t *ctrl, const void *data, size_t size)
         }
     }
     if (r == -EAGAIN)
-        (void)wait_sending(ctrl->v, 1, &(struct patience){.timeout_ms = 0}); /* the stall is counted */
+        /* the stall is counted */
+        (void)wait_sending(ctrl->v, 1, &(struct patience){.timeout_ms = 0});
     wrote(ctrl, done == size, generation, blocked);
     turn_end(ctrl, &ctrl->writing);
     return r < 0 && r != -EAGAIN ? fail((int)r) : (int)done;
@@ -229,7 +232,8 @@ int libvchan_send(libvchan_t *ctrl, const void *data, size_t size)
         block_writing(ctrl, size);
     }
     if (r == -EAGAIN)
-        (void)wait_sending(ctrl->v, size, &(struct patience){.timeout_ms = 0}); /* the stall is counted */
+        /* the stall is counted */
+        (void)wait_sending(ctrl->v, size, &(struct patience){.timeout_ms = 0});
     wrote(ctrl, r != -EAGAIN, generation, blocked);
     turn_end(ctrl, &ctrl->writing);
     if (r == -EAGAIN)
@@ -346,7 +350,8 @@ int libvchan_buffer_space(libvchan_t *ctrl)
     turn_begin(&ctrl->writing);
     uint64_t generation = events_generation(ctrl);
     uint64_t head = order_load_acquire(&channel_sending_ring(v)->consumer.head);
-    n = order_load_plain(&v->sending.side.refused) ? 0 : ring_producer_promise(&v->sending.ring, limit);
+    n = order_load_plain(&v->sending.side.refused) ? 0
+                                                   : ring_producer_promise(&v->sending.ring, limit);
     if (v->sending.ring.broken)
         channel_break(v, &v->sending.side);
     if (n < limit) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client/patience.h - how long a call may wait. The clock is read when it first has to: calls that need
- * not wait never read it.
+ * client/patience.h - how long a call may wait. The clock is read when it first has to: calls that
+ * need not wait never read it.
  */
 #ifndef VCHAN_CLIENT_PATIENCE_H
 #define VCHAN_CLIENT_PATIENCE_H

@@ -8,13 +8,17 @@
 #include "client/wait.h"
 #include "ring/geometry.h"
 
-/* From shared words alone, so that any thread may ask. What is rubbish in them comes out at the next transfer. */
+/*
+ * From shared words alone, so that any thread may ask. What is rubbish in them comes out at the
+ * next transfer.
+ */
 static bool may_read(const struct vchan *v)
 {
     const struct layout_ring *ring = channel_receiving_ring(v);
 
     return order_load_acquire(&ring->producer.tail) != order_load_plain(&ring->consumer.head) ||
-           order_load_plain(&v->receiving.side.refused) || order_load_acquire(&ring->producer_sleep.closed);
+           order_load_plain(&v->receiving.side.refused) ||
+           order_load_acquire(&ring->producer_sleep.closed);
 }
 
 static bool may_write(const struct vchan *v)
@@ -22,7 +26,8 @@ static bool may_write(const struct vchan *v)
     const struct layout_ring *ring = channel_sending_ring(v);
     uint64_t generation = order_load_acquire(&ring->geometry.generation);
     uint64_t size = order_load_plain(&ring->geometry.extent[generation & 1].size);
-    uint64_t held = order_load_plain(&ring->producer.tail) - order_load_acquire(&ring->consumer.head);
+    uint64_t held =
+        order_load_plain(&ring->producer.tail) - order_load_acquire(&ring->consumer.head);
 
     return held < size || order_load_plain(&v->sending.side.refused) ||
            order_load_acquire(&ring->consumer_sleep.closed);
@@ -64,7 +69,9 @@ static unsigned conditions(struct vchan *v, unsigned wanted)
     return state;
 }
 
-/* Arms the wanted sides; the caller looks again afterwards. The broker tells of the rest unasked. */
+/*
+ * Arms the wanted sides; the caller looks again afterwards. The broker tells of the rest unasked.
+ */
 static void arm(struct vchan *v, unsigned wanted)
 {
     if (wanted & VCHAN_CAN_READ) {
@@ -180,7 +187,8 @@ static void direction(const struct layout_ring *ring, struct vchan_direction_sta
         .size_bytes = order_load_plain(&geometry->extent[generation & 1].size),
     };
     /* While it moves, both extents hold bytes. */
-    ring_sample_take(ring, out->size_bytes + order_load_plain(&geometry->extent[~generation & 1].size),
+    ring_sample_take(ring,
+                     out->size_bytes + order_load_plain(&geometry->extent[~generation & 1].size),
                      order_load_plain(&geometry->sample_epoch), &sample);
     out->held_bytes = sample.held_bytes;
     out->bytes_written = sample.sent_bytes;

@@ -9,7 +9,8 @@
 
 #define QUERY_TIMEOUT_MS 10000
 
-static int query_open(struct connection *connection, const struct vchan_options *options, uint32_t *domain)
+static int query_open(struct connection *connection, const struct vchan_options *options,
+                      uint32_t *domain)
 {
     const char *path = options ? options->socket_path : NULL;
     int r;
@@ -29,8 +30,8 @@ static int query_open(struct connection *connection, const struct vchan_options 
 }
 
 /*
- * Walks a list: `take` is called for each item of item_bytes, a copy that is aligned. Its value other than 0 ends
- * the walk and is returned.
+ * Walks a list: `take` is called for each item of item_bytes, a copy that is aligned. Its value
+ * other than 0 ends the walk and is returned.
  */
 static int walk(struct connection *connection, uint16_t id, size_t item_bytes,
                 int (*take)(const void *item, void *context), void *context)
@@ -49,7 +50,8 @@ static int walk(struct connection *connection, uint16_t id, size_t item_bytes,
         }
         memcpy(&reply, connection_body(&message), sizeof(reply));
         if (reply.item_bytes != item_bytes ||
-            sizeof(struct proto_error) + sizeof(reply) + reply.count * (uint64_t)item_bytes != message.header.size)
+            sizeof(struct proto_error) + sizeof(reply) + reply.count * (uint64_t)item_bytes !=
+                message.header.size)
             return -EPROTO;
         const uint8_t *items = message.body + sizeof(struct proto_error) + sizeof(reply);
         for (uint32_t i = 0; i < reply.count && r == 0; i++)
@@ -59,9 +61,13 @@ static int walk(struct connection *connection, uint16_t id, size_t item_bytes,
     return r;
 }
 
-/* Items lie in messages behind headers that are multiples of 8 bytes, in a body that is aligned to 8. */
+/*
+ * Items lie in messages behind headers that are multiples of 8 bytes, in a body that is aligned to
+ * 8.
+ */
 static_assert(sizeof(struct proto_error) % 8 == 0 && sizeof(struct proto_list_reply) % 8 == 0 &&
-                  sizeof(struct proto_channel_info) % 8 == 0 && sizeof(struct proto_ring_info) % 8 == 0 &&
+                  sizeof(struct proto_channel_info) % 8 == 0 &&
+                  sizeof(struct proto_ring_info) % 8 == 0 &&
                   sizeof(struct proto_domain_info) % 8 == 0,
               "items are aligned");
 
@@ -99,8 +105,8 @@ static int compare_rings(const void *a, const void *b)
     return 0;
 }
 
-static struct vchan_direction_statistics direction(const struct rings *rings,
-                                                   const struct proto_channel_info *channel, uint32_t ring)
+static struct vchan_direction_statistics
+direction(const struct rings *rings, const struct proto_channel_info *channel, uint32_t ring)
 {
     const struct proto_ring_info key = {
         .channel = channel->channel, .ring = ring, .incarnation = channel->incarnation};
@@ -154,7 +160,8 @@ static int take_channel(const void *item, void *context)
 }
 
 int vchan_each_channel(const struct vchan_options *options, int all,
-                       int (*each)(const struct vchan_channel_item *item, void *context), void *context)
+                       int (*each)(const struct vchan_channel_item *item, void *context),
+                       void *context)
 {
     struct channel_walk state = {.all = all, .each = each, .context = context};
     struct connection connection;
@@ -162,11 +169,13 @@ int vchan_each_channel(const struct vchan_options *options, int all,
 
     if (r < 0)
         return r;
-    r = walk(&connection, PROTO_LIST_RINGS, sizeof(struct proto_ring_info), take_ring, &state.rings);
+    r = walk(&connection, PROTO_LIST_RINGS, sizeof(struct proto_ring_info), take_ring,
+             &state.rings);
     if (r == 0) {
         if (state.rings.count)
             qsort(state.rings.all, state.rings.count, sizeof(state.rings.all[0]), compare_rings);
-        r = walk(&connection, PROTO_LIST_CHANNELS, sizeof(struct proto_channel_info), take_channel, &state);
+        r = walk(&connection, PROTO_LIST_CHANNELS, sizeof(struct proto_channel_info), take_channel,
+                 &state);
     }
     free(state.rings.all);
     connection_close(&connection);
@@ -191,7 +200,8 @@ static int take_domain(const void *item, void *context)
 }
 
 int vchan_each_domain(const struct vchan_options *options,
-                      int (*each)(const struct vchan_domain_item *item, void *context), void *context)
+                      int (*each)(const struct vchan_domain_item *item, void *context),
+                      void *context)
 {
     struct domain_walk state = {.each = each, .context = context};
     struct connection connection;
@@ -200,7 +210,8 @@ int vchan_each_domain(const struct vchan_options *options,
 
     if (r < 0)
         return r;
-    r = walk(&connection, PROTO_LIST_DOMAINS, sizeof(struct proto_domain_info), take_domain, &state);
+    r = walk(&connection, PROTO_LIST_DOMAINS, sizeof(struct proto_domain_info), take_domain,
+             &state);
     connection_close(&connection);
     return r;
 }

@@ -16,7 +16,8 @@ static inline size_t least(size_t a, size_t b)
 /* The ring does not know yet that the other end is gone, and nobody is left to tell it. */
 static bool is_deserted(const struct vchan *v)
 {
-    return order_load_acquire(&v->peer_dead) || (order_load_acquire(&v->orphaned) && channel_is_gone(v));
+    return order_load_acquire(&v->peer_dead) ||
+           (order_load_acquire(&v->orphaned) && channel_is_gone(v));
 }
 
 static int sending_failure(struct vchan *v, int r)
@@ -33,7 +34,8 @@ static inline int reserve(struct vchan *v, size_t min, size_t max, struct ring_s
 {
     int r;
 
-    if (channel_unlikely(order_load_plain(&v->sending.side.refused) || order_load_plain(&v->peer_dead)))
+    if (channel_unlikely(order_load_plain(&v->sending.side.refused) ||
+                         order_load_plain(&v->peer_dead)))
         return sending_failure(v, -EPIPE);
     r = ring_producer_reserve(&v->sending.ring, min, max, span);
     return channel_likely(r == 0) ? 0 : sending_failure(v, r);
@@ -84,7 +86,10 @@ static int receiving_failure(struct vchan *v, int r)
     return r == -EPROTO ? channel_break(v, &v->receiving.side) : r;
 }
 
-/* Looking for bytes may have been the step that the other end waits for, whether we sleep next or ask again. */
+/*
+ * Looking for bytes may have been the step that the other end waits for, whether we sleep next or
+ * ask again.
+ */
 static inline void pay_doorbell(struct vchan *v)
 {
     if (channel_unlikely(ring_consumer_owes_doorbell(&v->receiving.ring)))
@@ -161,7 +166,9 @@ int transfer_receive(struct vchan *v, void *data, size_t n)
     }
     if (r != -EMSGSIZE && r != -EAGAIN)
         return r;
-    /* Fewer are there; or they lie on both sides of a switch: then in pieces, once all are there. */
+    /*
+     * Fewer are there; or they lie on both sides of a switch: then in pieces, once all are there.
+     */
     if (ring_consumer_available(&v->receiving.ring, n) < n)
         return n > receiving_capacity(v) ? -EMSGSIZE : -EAGAIN;
     for (size_t done = 0; done < n;) {
@@ -219,8 +226,8 @@ ssize_t vchan_send(struct vchan *v, const void *data, size_t n, int timeout_ms)
 }
 
 /*
- * How many bytes to sleep for, when n are wanted at once. Over the floor, the ring may be made too small for
- * them while we sleep; so look after every step of the other end.
+ * How many bytes to sleep for, when n are wanted at once. Over the floor, the ring may be made too
+ * small for them while we sleep; so look after every step of the other end.
  */
 static size_t step_towards(struct vchan *v, size_t n)
 {

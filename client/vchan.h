@@ -2,8 +2,9 @@
 /*
  * vchan-kvm/vchan.h - the native interface: what libvchan.h cannot say.
  *
- * A channel connects two domains (0 is the host) on a port; its server end and its client end each have one ring to send
- * in. Every function returns 0 or a count, or a negative errno; none sets errno.
+ * A channel connects two domains (0 is the host) on a port; its server end and its client end each
+ * have one ring to send in. Every function returns 0 or a count, or a negative errno; none sets
+ * errno.
  *
  *     struct vchan *v;
  *     int r = vchan_open(3, 5000, VCHAN_OPEN_CLIENT, NULL, &v);   // wait for domain 3's server
@@ -12,16 +13,17 @@
  *     vchan_write(v, "hello", 5, VCHAN_FOREVER);
  *     vchan_close(v);
  *
- * Timeouts are milliseconds; 0 does not wait (-EAGAIN), VCHAN_FOREVER waits, else -ETIMEDOUT. A wait that a
- * signal handler interrupts returns -EINTR; nothing has been transferred then.
+ * Timeouts are milliseconds; 0 does not wait (-EAGAIN), VCHAN_FOREVER waits, else -ETIMEDOUT. A
+ * wait that a signal handler interrupts returns -EINTR; nothing has been transferred then.
  *
- * Errors common to all transfers: -EPIPE, the other end has closed or died (and, for reading, what it wrote
- * is read; vchan_read then returns 0); -EPROTO, the other end wrote rubbish into the shared memory: the
- * channel is closed, the broker logs the reason.
+ * Errors common to all transfers: -EPIPE, the other end has closed or died (and, for reading, what
+ * it wrote is read; vchan_read then returns 0); -EPROTO, the other end wrote rubbish into the
+ * shared memory: the channel is closed, the broker logs the reason.
  *
- * Threads: handles are independent. On one handle, one thread may use the receiving side, another the sending side, and any
- * thread vchan_state and vchan_statistics; each side is used by one thread at a time (the caller's lock). vchan_wait and
- * vchan_poll_arm belong to whichever sides they ask about. vchan_close is the last call.
+ * Threads: handles are independent. On one handle, one thread may use the receiving side, another
+ * the sending side, and any thread vchan_state and vchan_statistics; each side is used by one
+ * thread at a time (the caller's lock). vchan_wait and vchan_poll_arm belong to whichever sides
+ * they ask about. vchan_close is the last call.
  *
  * A handle survives neither fork (use it in one of the two processes) nor exec.
  */
@@ -45,7 +47,8 @@ struct vchan;
 /* How to open; exactly one of the first three. */
 #define VCHAN_OPEN_SERVER 0x1u     /* offer the port; returns at once, a client comes or not */
 #define VCHAN_OPEN_CLIENT 0x2u     /* connect to a server, wait until there is one */
-#define VCHAN_OPEN_RENDEZVOUS 0x3u /* whoever comes first serves, the other connects; returns at once */
+/* whoever comes first serves, the other connects; returns at once */
+#define VCHAN_OPEN_RENDEZVOUS 0x3u
 #define VCHAN_OPEN_MODE 0x3u
 #define VCHAN_OPEN_NONBLOCK 0x4u /* client: -ENXIO at once when no server is there */
 
@@ -61,55 +64,67 @@ struct vchan_options {
 
 /*
  * Opens a channel. options may be NULL. *out is set on success only; free with vchan_close.
- * -EINVAL domain, port or flags out of range; -ENOENT no such domain, or no broker's socket; -ECONNREFUSED no broker;
- * -EADDRINUSE the port has a server; -ENXIO see VCHAN_OPEN_NONBLOCK; -EHOSTDOWN the domain does not run;
+ * -EINVAL domain, port or flags out of range; -ENOENT no such domain, or no broker's socket;
+ * -ECONNREFUSED no broker;
+ * -EADDRINUSE the port has a server; -ENXIO see VCHAN_OPEN_NONBLOCK; -EHOSTDOWN the domain does not
+ * run;
  * -ENOSPC region or quota exhausted; -EPERM; -EMFILE; -EINTR.
  */
 int vchan_open(int peer_domain, int port, unsigned flags, const struct vchan_options *options,
                struct vchan **out);
 
 /*
- * The same in two steps, for event loops: start sends the request, then vchan_poll_fd gets readable when finish has
- * something to do; finish returns 0 (open; vchan_poll_fd is another descriptor now), -EAGAIN (not yet) or the error
- * of vchan_open (the handle must still be closed). Until 0, only vchan_open_finish, vchan_poll_fd and vchan_close may be called.
+ * The same in two steps, for event loops: start sends the request, then vchan_poll_fd gets readable
+ * when finish has something to do; finish returns 0 (open; vchan_poll_fd is another descriptor
+ * now), -EAGAIN (not yet) or the error of vchan_open (the handle must still be closed). Until 0,
+ * only vchan_open_finish, vchan_poll_fd and vchan_close may be called.
  */
 int vchan_open_start(int peer_domain, int port, unsigned flags, const struct vchan_options *options,
                      struct vchan **out);
 int vchan_open_finish(struct vchan *v, int timeout_ms);
 
-/* A sentence on this thread's last failed vchan_open*, the broker's own where it gave one ("" if none). Valid until the next. */
+/*
+ * A sentence on this thread's last failed vchan_open*, the broker's own where it gave one ("" if
+ * none). Valid until the next.
+ */
 const char *vchan_explain(void);
 
-/* Closes both directions and frees the handle. What was written is still delivered. NULL: nothing. */
+/*
+ * Closes both directions and frees the handle. What was written is still delivered. NULL: nothing.
+ */
 void vchan_close(struct vchan *v);
 
 /*
- * Ends one direction, or both, and keeps the handle: after VCHAN_SENDING the other end reads what is there and then end of
- * file; after VCHAN_RECEIVING its writes fail with EPIPE. 0 or -EINVAL.
+ * Ends one direction, or both, and keeps the handle: after VCHAN_SENDING the other end reads what
+ * is there and then end of file; after VCHAN_RECEIVING its writes fail with EPIPE. 0 or -EINVAL.
  */
 #define VCHAN_RECEIVING 0x1u
 #define VCHAN_SENDING 0x2u
 int vchan_shutdown(struct vchan *v, unsigned directions);
 
-/* Stream: at least one byte, at most n; n = 0 returns 0. vchan_read returns 0 at the end of file. */
+/*
+ * Stream: at least one byte, at most n; n = 0 returns 0. vchan_read returns 0 at the end of file.
+ */
 ssize_t vchan_write(struct vchan *v, const void *data, size_t n, int timeout_ms);
 ssize_t vchan_read(struct vchan *v, void *data, size_t n, int timeout_ms);
 
 /*
- * All n bytes or none, in one piece. vchan_send: -EMSGSIZE when the ring could never hold them. vchan_receive: -EPIPE when
- * fewer are left and no more will come. Returns n.
+ * All n bytes or none, in one piece. vchan_send: -EMSGSIZE when the ring could never hold them.
+ * vchan_receive: -EPIPE when fewer are left and no more will come. Returns n.
  */
 ssize_t vchan_send(struct vchan *v, const void *data, size_t n, int timeout_ms);
 ssize_t vchan_receive(struct vchan *v, void *data, size_t n, int timeout_ms);
 
 /*
  * Spans copy nothing: the caller writes into, or reads from, the ring itself.
- * vchan_reserve gives min to max contiguous bytes of space (min >= 1); after filling some, vchan_commit publishes the first n (0
- * gives the span back). vchan_peek gives at least min bytes to read, as many as lie contiguous; vchan_release takes the
- * first n off. -EMSGSIZE: min is more than the ring holds; vchan_peek also when min bytes do not lie in one piece just now (the ring is
- * being moved: take what vchan_peek(1) gives, then go on).
- * Between the two calls the side is in an operation: the broker cannot take the memory, so do not linger, and make no other call on
- * that side. Span data is shared with the other end, which may change it while you look: copy before you check.
+ * vchan_reserve gives min to max contiguous bytes of space (min >= 1); after filling some,
+ * vchan_commit publishes the first n (0 gives the span back). vchan_peek gives at least min bytes
+ * to read, as many as lie contiguous; vchan_release takes the first n off. -EMSGSIZE: min is more
+ * than the ring holds; vchan_peek also when min bytes do not lie in one piece just now (the ring is
+ * being moved: take what vchan_peek(1) gives, then go on). Between the two calls the side is in an
+ * operation: the broker cannot take the memory, so do not linger, and make no other call on that
+ * side. Span data is shared with the other end, which may change it while you look: copy before you
+ * check.
  */
 struct vchan_span {
     void *data;
@@ -133,13 +148,17 @@ size_t vchan_writable(struct vchan *v);
 /* What holds now, without waiting. A server without a client yet is neither connected nor gone. */
 unsigned vchan_state(struct vchan *v);
 
-/* Waits until one of the wanted conditions holds; returns all that do, or -ETIMEDOUT, -EAGAIN (timeout 0), -EINTR. */
+/*
+ * Waits until one of the wanted conditions holds; returns all that do, or -ETIMEDOUT, -EAGAIN
+ * (timeout 0), -EINTR.
+ */
 int vchan_wait(struct vchan *v, unsigned wanted, int timeout_ms);
 
 /*
- * For event loops. vchan_poll_fd: becomes readable after vchan_poll_arm when one of the conditions it asked
- * for comes true; it belongs to the handle, do not read it. vchan_poll_arm returns the conditions among `wanted` that hold
- * already: then handle these; 0: the descriptor is now unreadable and will tell. It cancels the arming before it. Loop: arm; if 0, poll; repeat.
+ * For event loops. vchan_poll_fd: becomes readable after vchan_poll_arm when one of the conditions
+ * it asked for comes true; it belongs to the handle, do not read it. vchan_poll_arm returns the
+ * conditions among `wanted` that hold already: then handle these; 0: the descriptor is now
+ * unreadable and will tell. It cancels the arming before it. Loop: arm; if 0, poll; repeat.
  */
 int vchan_poll_fd(const struct vchan *v);
 unsigned vchan_poll_arm(struct vchan *v, unsigned wanted);
@@ -162,9 +181,10 @@ struct vchan_statistics {
 int vchan_statistics(struct vchan *v, struct vchan_statistics *out);
 
 /*
- * What the broker knows, for tools: `each` is called for each channel that local_domain has an end of (all
- * channels, for domain 0 with all = 1), or each domain; a return value other than 0 ends the walk and is returned. Item
- * strings live for the call only. options as in vchan_open (local_domain, socket_path).
+ * What the broker knows, for tools: `each` is called for each channel that local_domain has an end
+ * of (all channels, for domain 0 with all = 1), or each domain; a return value other than 0 ends
+ * the walk and is returned. Item strings live for the call only. options as in vchan_open
+ * (local_domain, socket_path).
  */
 struct vchan_channel_item {
     int server_domain, client_domain, port;
@@ -179,9 +199,11 @@ struct vchan_domain_item {
     int running;
 };
 int vchan_each_channel(const struct vchan_options *options, int all,
-                       int (*each)(const struct vchan_channel_item *item, void *context), void *context);
+                       int (*each)(const struct vchan_channel_item *item, void *context),
+                       void *context);
 int vchan_each_domain(const struct vchan_options *options,
-                      int (*each)(const struct vchan_domain_item *item, void *context), void *context);
+                      int (*each)(const struct vchan_domain_item *item, void *context),
+                      void *context);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -48,8 +48,11 @@ static int instance_make(struct vchan *v, int *epoll)
         return -errno;
     add(fresh, v->own_event, EPOLLIN, EVENT_RUNG);
     add(fresh, v->connection.socket, EPOLLRDHUP, EVENT_BROKER);
-    /* Sequentially consistent against become_orphan(): it sees our instance, or we see its pidfd. */
-    if (!__atomic_compare_exchange_n(epoll, &expected, fresh, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    /*
+     * Sequentially consistent against become_orphan(): it sees our instance, or we see its pidfd.
+     */
+    if (!__atomic_compare_exchange_n(epoll, &expected, fresh, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST)) {
         close(fresh);
         return expected;
     }
@@ -145,13 +148,14 @@ void wait_raise(struct vchan *v)
 }
 
 /*
- * Is there a CPU for the other end to run on while we spin? Not where both are bound to the same one. (Each of
- * two ends that are bound to one CPU of their own may spin.)
+ * Is there a CPU for the other end to run on while we spin? Not where both are bound to the same
+ * one. (Each of two ends that are bound to one CPU of their own may spin.)
  */
 static bool spinning_makes_sense(const struct vchan *v)
 {
     const struct layout_channel *channel = &v->page->channel;
-    uint32_t peer = order_load_plain(v->role == PROTO_OPEN_SERVER ? &channel->client_pid : &channel->server_pid);
+    uint32_t peer = order_load_plain(v->role == PROTO_OPEN_SERVER ? &channel->client_pid
+                                                                  : &channel->server_pid);
     cpu_set_t cpus, others;
 
     if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
@@ -164,7 +168,8 @@ static bool spinning_makes_sense(const struct vchan *v)
     return CPU_COUNT(&cpus) > 1;
 }
 
-bool wait_spin(const struct vchan *v, uint32_t *window_ns, bool (*condition)(void *context), void *context)
+bool wait_spin(const struct vchan *v, uint32_t *window_ns, bool (*condition)(void *context),
+               void *context)
 {
     if (*window_ns == 0)
         return false;

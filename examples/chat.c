@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * chat server|client DOMAIN PORT - joins the terminal to a channel: what you type goes to the other end, what it says is
- * printed. Shows the select loop of libvchan programs.
+ * chat server|client DOMAIN PORT - joins the terminal to a channel: what you type goes to the other
+ * end, what it says is printed. Shows the select loop of libvchan programs.
  *
  *     VCHAN_DOMAIN=5 chat server 6 7001
  *     VCHAN_DOMAIN=6 chat client 5 7001
@@ -14,7 +14,9 @@
 #include <sys/select.h>
 #include <unistd.h>
 
-/* All that there is to read, without waiting. False: the other end has gone and everything is read. */
+/*
+ * All that there is to read, without waiting. False: the other end has gone and everything is read.
+ */
 static bool print_what_came(libvchan_t *channel)
 {
     char buffer[4096];
@@ -42,7 +44,10 @@ static void talk(libvchan_t *channel)
 {
     int fd = libvchan_fd_for_select(channel);
 
-    /* The descriptor says that something has happened; libvchan_wait takes note of it and does not block then. */
+    /*
+     * The descriptor says that something has happened; libvchan_wait takes note of it and does not
+     * block then.
+     */
     while (print_what_came(channel)) {
         fd_set readable;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * echo-client DOMAIN PORT WORD... - sends each word to the server of DOMAIN on PORT and prints what comes back.
+ * echo-client DOMAIN PORT WORD... - sends each word to the server of DOMAIN on PORT and prints what
+ * comes back.
  *
  *     VCHAN_DOMAIN=6 echo-client 5 7000 hello there
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * span-copy send|receive DOMAIN PORT - standard input to a channel, or a channel to standard output, without a buffer of its own:
- * read(2) fills the ring itself, write(2) empties it. Shows the native interface, vchan.h.
+ * span-copy send|receive DOMAIN PORT - standard input to a channel, or a channel to standard
+ * output, without a buffer of its own: read(2) fills the ring itself, write(2) empties it. Shows
+ * the native interface, vchan.h.
  *
  *     VCHAN_DOMAIN=5 span-copy send 6 7002 < file
  *     VCHAN_DOMAIN=6 span-copy receive 5 7002 > copy
@@ -16,7 +17,10 @@
 
 #define AT_MOST ((size_t)1 << 20)
 
-/* Between reserve and commit the broker cannot move the ring: so wait for input first, not in there. */
+/*
+ * Between reserve and commit the broker cannot move the ring: so wait for input first, not in
+ * there.
+ */
 static void wait_for_input(void)
 {
     struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};

@@ -20,7 +20,8 @@
 #include "fuse/operations.h"
 #include "fuse/options.h"
 
-#define FUSE_SUPER_MAGIC 0x65735546 /* of the kernel's fs/fuse/inode.c; older linux/magic.h lack it */
+/* of the kernel's fs/fuse/inode.c; older linux/magic.h lack it */
+#define FUSE_SUPER_MAGIC 0x65735546
 
 static bool complain(const char *what, const char *why)
 {

@@ -2,10 +2,11 @@
 /*
  * proto/proto.h - the control protocol: what is said to the broker, byte for byte.
  *
- * After KVMI's wire protocol (Linux patches "VM introspection", Documentation/virt/kvm/kvmi.rst): a message
- * is a header {u16 id; u16 size; u32 seq} and `size` bytes of body, in host byte order, sent in one piece.
- * A command gets one reply with its id and seq; the reply's body begins with {s32 err; u32 padding} and goes
- * on only when err is 0 (err is a negative errno). Events have an id with bit 15 and no reply.
+ * After KVMI's wire protocol (Linux patches "VM introspection", Documentation/virt/kvm/kvmi.rst): a
+ * message is a header {u16 id; u16 size; u32 seq} and `size` bytes of body, in host byte order,
+ * sent in one piece. A command gets one reply with its id and seq; the reply's body begins with
+ * {s32 err; u32 padding} and goes on only when err is 0 (err is a negative errno). Events have an
+ * id with bit 15 and no reply.
  *
  *   client                                broker
  *     GET_VERSION {version, byte order}  ->        first of all; versions negotiate down
@@ -14,14 +15,16 @@
  *                                        <-  {domain, name}
  *     CHANNEL_OPEN, LIST_..., ...        ->
  *
- * Rules, each with a test: padding and reserved fields are zero, else EINVAL; a size that is not the command's
- * is EINVAL; an unknown command is ENOSYS, one that this peer may not use EPERM; anything but GET_VERSION and the CHECKs
- * before its place in the handshake is EPROTO. A message larger than PROTO_MESSAGE_BYTES_MAX or a seq that is
- * not the last one's successor closes the connection: the peer's state is unknown. A command may be answered
- * later than its successors (CHANNEL_OPEN as a client waits for a server); the seq says which is meant.
+ * Rules, each with a test: padding and reserved fields are zero, else EINVAL; a size that is not
+ * the command's is EINVAL; an unknown command is ENOSYS, one that this peer may not use EPERM;
+ * anything but GET_VERSION and the CHECKs before its place in the handshake is EPROTO. A message
+ * larger than PROTO_MESSAGE_BYTES_MAX or a seq that is not the last one's successor closes the
+ * connection: the peer's state is unknown. A command may be answered later than its successors
+ * (CHANNEL_OPEN as a client waits for a server); the seq says which is meant.
  *
- * On the host it runs over a SEQPACKET Unix socket: one message a packet, descriptors attached to replies where the table
- * below says so. One connection is at most one end of one channel, and closing it closes that end.
+ * On the host it runs over a SEQPACKET Unix socket: one message a packet, descriptors attached to
+ * replies where the table below says so. One connection is at most one end of one channel, and
+ * closing it closes that end.
  *
  * All structures are naturally aligned, without holes; the asserts at the end hold that.
  */
@@ -58,8 +61,9 @@ struct proto_error {
 };
 
 /*
- * The one table of commands: id, name, request body, reply body (after proto_error), descriptors in the reply,
- * who may use it by default. The list replies hold `count` items more (see proto_list_reply).
+ * The one table of commands: id, name, request body, reply body (after proto_error), descriptors in
+ * the reply, who may use it by default. The list replies hold `count` items more (see
+ * proto_list_reply).
  */
 #define PROTO_MAY_ANY 0x1u   /* any local socket */
 #define PROTO_MAY_ADMIN 0x2u /* those that administer the broker: domain 0 */
@@ -121,7 +125,8 @@ struct proto_check {
 };
 
 /* proto_hello.flags */
-#define PROTO_HELLO_BARRIER 0x1u /* registered with MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED: see ring/order.h */
+/* registered with MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED: see ring/order.h */
+#define PROTO_HELLO_BARRIER 0x1u
 
 struct proto_hello {
     uint32_t domain; /* that this process plays (VCHAN_DOMAIN) */
@@ -139,7 +144,8 @@ struct proto_hello_reply {
 /* proto_channel_open.mode and proto_channel_open_reply.role */
 #define PROTO_OPEN_SERVER 1u
 #define PROTO_OPEN_CLIENT 2u
-#define PROTO_OPEN_RENDEZVOUS 3u /* client of the peer's waiting server if there is one, else server */
+/* client of the peer's waiting server if there is one, else server */
+#define PROTO_OPEN_RENDEZVOUS 3u
 
 /* proto_channel_open.flags */
 #define PROTO_OPEN_NONBLOCK 0x1u /* client: ENXIO at once when no server waits */
@@ -149,8 +155,8 @@ struct proto_channel_open {
     uint32_t port;
     uint32_t mode;
     uint32_t flags;
-    /* Of the opener's view; bytes. 0: the broker's default. Only the server end's wishes count for the minima
-     * (rounded up to a power of two of at least a block), both ends' for the rest. */
+    /* Of the opener's view; bytes. 0: the broker's default. Only the server end's wishes count for
+     * the minima (rounded up to a power of two of at least a block), both ends' for the rest. */
     uint64_t receive_min;
     uint64_t send_min;
     uint64_t receive_max;
@@ -159,7 +165,10 @@ struct proto_channel_open {
     uint32_t padding;
 };
 
-/* Descriptors: the region's memfd, the eventfd this end sleeps on, the eventfd that wakes the other end. */
+/*
+ * Descriptors: the region's memfd, the eventfd this end sleeps on, the eventfd that wakes the other
+ * end.
+ */
 struct proto_channel_open_reply {
     uint32_t channel; /* number of its page */
     uint32_t role;    /* PROTO_OPEN_SERVER or PROTO_OPEN_CLIENT */
@@ -179,9 +188,9 @@ struct proto_text {
 };
 
 /*
- * Lists come page by page: ask with cursor 0, then with `next` until it is 0. A list that changes meanwhile
- * may miss or repeat an item, never crash or hang. One that the asker may not see whole (not domain 0) shows
- * the channels of its own domain.
+ * Lists come page by page: ask with cursor 0, then with `next` until it is 0. A list that changes
+ * meanwhile may miss or repeat an item, never crash or hang. One that the asker may not see whole
+ * (not domain 0) shows the channels of its own domain.
  */
 struct proto_list {
     uint64_t cursor;
@@ -382,8 +391,8 @@ const struct proto_command *proto_command_find(unsigned id);
 const struct proto_command *proto_event_find(unsigned id);
 
 /*
- * Allow masks, one bit a command or event: those that `may` (PROTO_MAY_*) opens. An unknown id is never
- * allowed.
+ * Allow masks, one bit a command or event: those that `may` (PROTO_MAY_*) opens. An unknown id is
+ * never allowed.
  */
 struct proto_allow {
     uint64_t commands;
@@ -396,14 +405,16 @@ int proto_allow_event(const struct proto_allow *allow, unsigned id);   /* 0, -EN
 void proto_allow_deny(struct proto_allow *allow, unsigned id);
 
 /*
- * Is body (size bytes, aligned to 8) a well-formed request of this id: right size, padding zero, values in their
- * range where the range is the protocol's (domain and port numbers, modes, flags)? 0 or -EINVAL, -ENOSYS.
- * Everything else (is the domain known, is there room) is the broker's to say.
+ * Is body (size bytes, aligned to 8) a well-formed request of this id: right size, padding zero,
+ * values in their range where the range is the protocol's (domain and port numbers, modes, flags)?
+ * 0 or -EINVAL, -ENOSYS. Everything else (is the domain known, is there room) is the broker's to
+ * say.
  */
 int proto_request_check(unsigned id, const void *body, size_t size);
 int proto_event_check(unsigned id, const void *body, size_t size);
 
-#define PROTO_SIZE(type, size) static_assert(sizeof(struct type) == (size), #type " changed its size")
+#define PROTO_SIZE(type, size) \
+    static_assert(sizeof(struct type) == (size), #type " changed its size")
 
 PROTO_SIZE(proto_header, 8);
 PROTO_SIZE(proto_error, 8);

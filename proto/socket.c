@@ -13,9 +13,11 @@
 int proto_socket_path(char *path, size_t path_bytes)
 {
     const char *directory = getenv("VCHAN_RUNTIME_DIR");
-    int n = snprintf(path, path_bytes, "%s/vchand.sock", directory && *directory ? directory : "/run/vchand");
+    int n = snprintf(path, path_bytes, "%s/vchand.sock",
+                     directory && *directory ? directory : "/run/vchand");
 
-    if (n < 0 || (size_t)n >= path_bytes || (size_t)n >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+    if (n < 0 || (size_t)n >= path_bytes ||
+        (size_t)n >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
         return -ENAMETOOLONG;
     return 0;
 }
@@ -78,8 +80,9 @@ static struct iovec part(const void *data, size_t bytes)
     return (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = bytes};
 }
 
-int proto_send(int socket, uint16_t id, uint32_t seq, const void *body, size_t body_bytes, const void *items,
-               size_t items_bytes, const int *descriptors, unsigned descriptor_count)
+int proto_send(int socket, uint16_t id, uint32_t seq, const void *body, size_t body_bytes,
+               const void *items, size_t items_bytes, const int *descriptors,
+               unsigned descriptor_count)
 {
     struct proto_header header = {.id = id, .seq = seq};
     struct iovec parts[3];
@@ -95,7 +98,8 @@ int proto_send(int socket, uint16_t id, uint32_t seq, const void *body, size_t b
 }
 
 int proto_reply(int socket, uint16_t id, uint32_t seq, int err, const void *body, size_t body_bytes,
-                const void *items, size_t items_bytes, const int *descriptors, unsigned descriptor_count)
+                const void *items, size_t items_bytes, const int *descriptors,
+                unsigned descriptor_count)
 {
     struct {
         struct proto_header header;
@@ -146,14 +150,18 @@ int proto_receive(int socket, struct proto_message *message, int flags)
         struct cmsghdr align;
         char bytes[CMSG_SPACE((PROTO_DESCRIPTORS_MAX + 1) * sizeof(int))];
     } control;
-    struct iovec parts[2] = {{&message->header, sizeof(message->header)}, {message->body, sizeof(message->body)}};
-    struct msghdr header = {
-        .msg_iov = parts, .msg_iovlen = 2, .msg_control = control.bytes, .msg_controllen = sizeof(control)};
+    struct iovec parts[2] = {{&message->header, sizeof(message->header)},
+                             {message->body, sizeof(message->body)}};
+    struct msghdr header = {.msg_iov = parts,
+                            .msg_iovlen = 2,
+                            .msg_control = control.bytes,
+                            .msg_controllen = sizeof(control)};
     ssize_t n;
     int r = 1;
 
     message->descriptor_count = 0;
-    do /* ECONNRESET, once, says that the peer left something unread; what it sent is still to come */
+    /* ECONNRESET, once, says that the peer left something unread; what it sent is still to come. */
+    do
         n = recvmsg(socket, &header, flags | MSG_CMSG_CLOEXEC);
     while (n < 0 && (errno == EINTR || errno == ECONNRESET));
     if (n < 0)

@@ -12,7 +12,10 @@
 
 #include "proto/proto.h"
 
-/* A message as it was received. Its descriptors belong to the caller (close-on-exec), who closes those it does not take. */
+/*
+ * A message as it was received. Its descriptors belong to the caller (close-on-exec), who closes
+ * those it does not take.
+ */
 struct proto_message {
     struct proto_header header;
     uint8_t body[PROTO_MESSAGE_BYTES_MAX - sizeof(struct proto_header)] __attribute__((aligned(8)));
@@ -26,25 +29,35 @@ struct proto_message {
  */
 int proto_socket_path(char *path, size_t path_bytes);
 
-/* A connected socket, or -errno as connect gives it (ENOENT, ECONNREFUSED: no broker runs). NULL: the path above. */
+/*
+ * A connected socket, or -errno as connect gives it (ENOENT, ECONNREFUSED: no broker runs). NULL:
+ * the path above.
+ */
 int proto_socket_connect(const char *path);
 
 /*
- * Sends one message in one piece: a header, then body (body_bytes), then items (items_bytes; may be NULL). Never raises SIGPIPE.
- * 0, or -errno: -EAGAIN on a non-blocking socket whose buffer is full, -EPIPE when the peer is gone, -EMSGSIZE over
- * the limit.
+ * Sends one message in one piece: a header, then body (body_bytes), then items (items_bytes; may be
+ * NULL). Never raises SIGPIPE.
+ * 0, or -errno: -EAGAIN on a non-blocking socket whose buffer is full, -EPIPE when the peer is
+ * gone, -EMSGSIZE over the limit.
  */
-int proto_send(int socket, uint16_t id, uint32_t seq, const void *body, size_t body_bytes, const void *items,
-               size_t items_bytes, const int *descriptors, unsigned descriptor_count);
-
-/* A reply: like proto_send, with proto_error before the body; when err is not 0 the body and descriptors are left out. */
-int proto_reply(int socket, uint16_t id, uint32_t seq, int err, const void *body, size_t body_bytes,
-                const void *items, size_t items_bytes, const int *descriptors, unsigned descriptor_count);
+int proto_send(int socket, uint16_t id, uint32_t seq, const void *body, size_t body_bytes,
+               const void *items, size_t items_bytes, const int *descriptors,
+               unsigned descriptor_count);
 
 /*
- * Receives one message. 1: there is one; 0: the peer has closed; -errno: -EAGAIN on a non-blocking socket,
- * -EMSGSIZE (larger than the limit), -EBADMSG (shorter than its header says, or longer, or with more descriptors
- * than any message has). flags: MSG_DONTWAIT or 0.
+ * A reply: like proto_send, with proto_error before the body; when err is not 0 the body and
+ * descriptors are left out.
+ */
+int proto_reply(int socket, uint16_t id, uint32_t seq, int err, const void *body, size_t body_bytes,
+                const void *items, size_t items_bytes, const int *descriptors,
+                unsigned descriptor_count);
+
+/*
+ * Receives one message. 1: there is one; 0: the peer has closed; -errno: -EAGAIN on a non-blocking
+ * socket,
+ * -EMSGSIZE (larger than the limit), -EBADMSG (shorter than its header says, or longer, or with
+ * more descriptors than any message has). flags: MSG_DONTWAIT or 0.
  */
 int proto_receive(int socket, struct proto_message *message, int flags);
 

@@ -17,7 +17,8 @@ static const struct proto_command events[] = {PROTO_EVENTS(EVENT)};
 
 static_assert(sizeof(commands) / sizeof(commands[0]) == PROTO_COMMAND_MAX + 1, "PROTO_COMMAND_MAX");
 static_assert(sizeof(events) / sizeof(events[0]) == PROTO_EVENT_MAX + 1, "PROTO_EVENT_MAX");
-static_assert(PROTO_COMMAND_MAX < 64 && PROTO_EVENT_MAX < 64, "the allow masks have a bit for each");
+static_assert(PROTO_COMMAND_MAX < 64 && PROTO_EVENT_MAX < 64,
+              "the allow masks have a bit for each");
 
 const struct proto_command *proto_command_find(unsigned id)
 {
@@ -28,7 +29,8 @@ const struct proto_command *proto_event_find(unsigned id)
 {
     unsigned index = id & ~PROTO_EVENT;
 
-    return (id & PROTO_EVENT) && index <= PROTO_EVENT_MAX && events[index].id != 0 ? &events[index] : NULL;
+    return (id & PROTO_EVENT) && index <= PROTO_EVENT_MAX && events[index].id != 0 ? &events[index]
+                                                                                   : NULL;
 }
 
 struct proto_allow proto_allow_default(unsigned may)
@@ -81,7 +83,8 @@ static bool ring_set_is_sound(const struct proto_ring_set *set)
         return false;
     if ((set->fields & PROTO_SET_WEIGHT) && (set->weight < 1 || set->weight > 1000))
         return false;
-    return !(set->fields & PROTO_SET_MIN) || !(set->fields & PROTO_SET_MAX) || set->min_bytes <= set->max_bytes;
+    return !(set->fields & PROTO_SET_MIN) || !(set->fields & PROTO_SET_MAX) ||
+           set->min_bytes <= set->max_bytes;
 }
 
 int proto_request_check(unsigned id, const void *body, size_t size)
@@ -102,7 +105,8 @@ int proto_request_check(unsigned id, const void *body, size_t size)
     }
     case PROTO_HELLO: {
         const struct proto_hello *hello = body;
-        sound = hello->domain <= PROTO_DOMAIN_MAX && !(hello->flags & ~PROTO_HELLO_BARRIER) && hello->padding == 0;
+        sound = hello->domain <= PROTO_DOMAIN_MAX && !(hello->flags & ~PROTO_HELLO_BARRIER) &&
+                hello->padding == 0;
         break;
     }
     case PROTO_CHANNEL_OPEN:

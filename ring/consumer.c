@@ -7,8 +7,8 @@
 #include "ring/end.h"
 #include "ring/mutation.h"
 
-void ring_consumer_init(struct ring_consumer *consumer, struct layout_channel_page *page, unsigned ring,
-                        const struct ring_memory *memory, uint64_t features)
+void ring_consumer_init(struct ring_consumer *consumer, struct layout_channel_page *page,
+                        unsigned ring, const struct ring_memory *memory, uint64_t features)
 {
     *consumer = (struct ring_consumer){
         .shared = &page->ring[ring],
@@ -33,7 +33,9 @@ static int broken(struct ring_consumer *consumer)
     return -EPROTO;
 }
 
-/* Head has reached the switch: nothing of ours is left in the old extent, the broker may have it. */
+/*
+ * Head has reached the switch: nothing of ours is left in the old extent, the broker may have it.
+ */
 static void follow(struct ring_consumer *consumer)
 {
     end_unmap(&consumer->view);
@@ -41,11 +43,17 @@ static void follow(struct ring_consumer *consumer)
     consumer->cursor = 0;
     consumer->switch_pending = false;
     consumer->switch_count++;
-    /* Release: our reads of the old extent are before it. Pairs with ring_geometry_followed() and consider_switch(). */
+    /*
+     * Release: our reads of the old extent are before it. Pairs with ring_geometry_followed() and
+     * consider_switch().
+     */
     order_store_release(&consumer->shared->consumer.followed, consumer->switch_count);
 }
 
-/* Looks for the producer's next switch. At most one is ahead of us: it waits until we have followed. */
+/*
+ * Looks for the producer's next switch. At most one is ahead of us: it waits until we have
+ * followed.
+ */
 static int take_switch(struct ring_consumer *consumer)
 {
     const struct layout_producer *producer = &consumer->shared->producer;
@@ -59,7 +67,8 @@ static int take_switch(struct ring_consumer *consumer)
     const struct layout_switch *record = &producer->switches[count_untrusted & 1];
     uint64_t generation_untrusted = order_load_plain(&record->generation);
     uint64_t position_untrusted = order_load_plain(&record->position);
-    if (generation_untrusted <= consumer->view.generation || position_untrusted < consumer->tail_seen ||
+    if (generation_untrusted <= consumer->view.generation ||
+        position_untrusted < consumer->tail_seen ||
         end_look_up(consumer->shared, consumer->memory, generation_untrusted, position_untrusted,
                     &consumer->next, &offset) < 0)
         return broken(consumer);
@@ -67,7 +76,10 @@ static int take_switch(struct ring_consumer *consumer)
     return 0;
 }
 
-/* Can this many bytes be there? Those up to a pending switch lie in the view, those after it in the next one. */
+/*
+ * Can this many bytes be there? Those up to a pending switch lie in the view, those after it in the
+ * next one.
+ */
 static int check_held(struct ring_consumer *consumer, uint64_t tail_untrusted)
 {
     uint64_t held_in_view = tail_untrusted - consumer->head;
@@ -82,8 +94,8 @@ static int check_held(struct ring_consumer *consumer, uint64_t tail_untrusted)
     if (held_in_view == 0)
         return 0;
     if (consumer->view.size == 0 &&
-        end_look_up(consumer->shared, consumer->memory, consumer->view.generation, consumer->view.base,
-                    &consumer->view, &offset) < 0)
+        end_look_up(consumer->shared, consumer->memory, consumer->view.generation,
+                    consumer->view.base, &consumer->view, &offset) < 0)
         return broken(consumer);
     return held_in_view > consumer->view.size ? broken(consumer) : 0;
 }
@@ -105,8 +117,9 @@ static void note_high_water(struct ring_consumer *consumer)
 }
 
 /*
- * Loads what the producer has published. tail first, switch_count after it: the other way round, a tail beyond a
- * switch could come with the count from before it, and bytes of the new extent would be looked for in the old one.
+ * Loads what the producer has published. tail first, switch_count after it: the other way round, a
+ * tail beyond a switch could come with the count from before it, and bytes of the new extent would
+ * be looked for in the old one.
  */
 static int refresh(struct ring_consumer *consumer)
 {
@@ -123,8 +136,9 @@ static int refresh(struct ring_consumer *consumer)
         r = take_switch(consumer);
     if (r == 0 && consumer->switch_pending && consumer->next.base == consumer->head) {
         follow(consumer);
-        consumer->doorbell_owed |= end_must_ring(&consumer->shared->producer_sleep, END_WHATEVER_WANTED,
-                                                 &consumer->rung, consumer->fence_sleep);
+        consumer->doorbell_owed |=
+            end_must_ring(&consumer->shared->producer_sleep, END_WHATEVER_WANTED, &consumer->rung,
+                          consumer->fence_sleep);
     }
     if (r == 0)
         r = check_held(consumer, tail_untrusted);
@@ -157,7 +171,10 @@ bool ring_consumer_ended(struct ring_consumer *consumer)
            order_load_acquire(&consumer->shared->producer_sleep.closed);
 }
 
-/* The most that can lie in one piece: of the extent in use, or of the one that the producer goes to next. */
+/*
+ * The most that can lie in one piece: of the extent in use, or of the one that the producer goes to
+ * next.
+ */
 static uint64_t capacity(const struct ring_consumer *consumer)
 {
     const struct layout_geometry *geometry = &consumer->shared->geometry;
@@ -189,13 +206,15 @@ int ring_consumer_peek(struct ring_consumer *consumer, size_t min, struct ring_s
         if (r < 0)
             return r;
     }
-    uint64_t end = consumer->switch_pending && consumer->next.base < consumer->tail_seen ? consumer->next.base
-                                                                                         : consumer->tail_seen;
+    uint64_t end = consumer->switch_pending && consumer->next.base < consumer->tail_seen
+                       ? consumer->next.base
+                       : consumer->tail_seen;
     if (end - consumer->head < min)
         return -EMSGSIZE;
     /*
-     * The mark keeps the extent from being freed while we are in it; so does head < tail, which the broker checks
-     * first. That the bytes were seen before the mark is no matter: no one but us moves head.
+     * The mark keeps the extent from being freed while we are in it; so does head < tail, which the
+     * broker checks first. That the bytes were seen before the mark is no matter: no one but us
+     * moves head.
      */
     order_store_plain(&consumer->shared->consumer_status.mark, consumer->mark + 1);
     order_mark(consumer->fence_mark);
@@ -227,7 +246,10 @@ bool ring_consumer_release(struct ring_consumer *consumer, size_t n)
     consumer->cursor += n;
     if (consumer->cursor >= consumer->view.size)
         consumer->cursor -= consumer->view.size;
-    /* Release: our reads are before it. Pairs with refresh_head() of the producer, which writes there again. */
+    /*
+     * Release: our reads are before it. Pairs with refresh_head() of the producer, which writes
+     * there again.
+     */
     order_store_release(&shared->consumer.head, consumer->head);
     bool followed = consumer->switch_pending && consumer->next.base == consumer->head;
     if (__builtin_expect(followed, 0))
@@ -235,8 +257,9 @@ bool ring_consumer_release(struct ring_consumer *consumer, size_t n)
     consumer->mark += 2;
     order_store_release(&shared->consumer_status.mark, consumer->mark);
     bool owed = ring_consumer_owes_doorbell(consumer);
-    if (!end_must_ring(&shared->producer_sleep, followed ? END_WHATEVER_WANTED : consumer->head, &consumer->rung,
-                       consumer->fence_sleep) && !owed)
+    if (!end_must_ring(&shared->producer_sleep, followed ? END_WHATEVER_WANTED : consumer->head,
+                       &consumer->rung, consumer->fence_sleep) &&
+        !owed)
         return false;
     order_store_plain(&shared->consumer_status.doorbells, ++consumer->doorbells);
     return true;
@@ -247,9 +270,10 @@ bool ring_consumer_arm(struct ring_consumer *consumer, size_t bytes)
     struct layout_ring *shared = consumer->shared;
 
     consumer->armed = end_next_arming(consumer->armed);
-    end_arm(&shared->consumer_sleep, consumer->armed, consumer->head + bytes, consumer->fence_sleep);
-    if (!MUTATED(NO_SECOND_LOOK) && (ring_consumer_available(consumer, bytes) >= bytes || consumer->broken ||
-                                     ring_consumer_ended(consumer)))
+    end_arm(&shared->consumer_sleep, consumer->armed, consumer->head + bytes,
+            consumer->fence_sleep);
+    if (!MUTATED(NO_SECOND_LOOK) && (ring_consumer_available(consumer, bytes) >= bytes ||
+                                     consumer->broken || ring_consumer_ended(consumer)))
         return false;
     order_store_plain(&shared->consumer_status.sleeps, ++consumer->sleeps);
     return true;

@@ -39,29 +39,35 @@ struct ring_consumer {
     uint64_t high_water, high_water_epoch;
 };
 
-void ring_consumer_init(struct ring_consumer *consumer, struct layout_channel_page *page, unsigned ring,
-                        const struct ring_memory *memory, uint64_t features);
+void ring_consumer_init(struct ring_consumer *consumer, struct layout_channel_page *page,
+                        unsigned ring, const struct ring_memory *memory, uint64_t features);
 void ring_consumer_deinit(struct ring_consumer *consumer);
 
 /*
- * Starts an operation and gives at least min bytes (min >= 1), as many as are known and lie contiguous: it looks
- * for news only when fewer than min are known; ring_consumer_available with a larger want does so before. On 0, release must
- * follow.
- * -EAGAIN fewer are there now; -EMSGSIZE the ring is too small for min bytes, or they lie on both sides of a switch
- * just now; -EPIPE the producer has closed and fewer are left; -EPROTO rubbish in shared memory; -ENOMEM.
+ * Starts an operation and gives at least min bytes (min >= 1), as many as are known and lie
+ * contiguous: it looks for news only when fewer than min are known; ring_consumer_available with a
+ * larger want does so before. On 0, release must follow.
+ * -EAGAIN fewer are there now; -EMSGSIZE the ring is too small for min bytes, or they lie on both
+ * sides of a switch just now; -EPIPE the producer has closed and fewer are left; -EPROTO rubbish in
+ * shared memory; -ENOMEM.
  */
 int ring_consumer_peek(struct ring_consumer *consumer, size_t min, struct ring_span *span);
 
-/* Ends the operation and takes the first n bytes off. True: the producer sleeps and is to be woken. */
+/*
+ * Ends the operation and takes the first n bytes off. True: the producer sleeps and is to be woken.
+ */
 bool ring_consumer_release(struct ring_consumer *consumer, size_t n);
 
-/* Bytes there now (across a switch), without starting an operation. Looks at shared memory only if fewer than want are known. */
+/*
+ * Bytes there now (across a switch), without starting an operation. Looks at shared memory only if
+ * fewer than want are known.
+ */
 size_t ring_consumer_available(struct ring_consumer *consumer, size_t want);
 
 /*
- * Looking for bytes can make a step that a sleeping producer waits for (it enters the extent that we have left the old
- * one for). True, once: ring its doorbell. To be asked whenever bytes were looked for and no release follows that says
- * so itself, and before sleeping.
+ * Looking for bytes can make a step that a sleeping producer waits for (it enters the extent that
+ * we have left the old one for). True, once: ring its doorbell. To be asked whenever bytes were
+ * looked for and no release follows that says so itself, and before sleeping.
  */
 bool ring_consumer_owes_doorbell(struct ring_consumer *consumer);
 

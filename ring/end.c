@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stddef.h>
 
-int end_look_up(const struct layout_ring *shared, const struct ring_memory *memory, uint64_t generation,
-                uint64_t base, struct ring_view *view, uint64_t *offset)
+int end_look_up(const struct layout_ring *shared, const struct ring_memory *memory,
+                uint64_t generation, uint64_t base, struct ring_view *view, uint64_t *offset)
 {
     const struct layout_extent *slot = &shared->geometry.extent[generation & 1];
     uint64_t offset_untrusted = order_load_plain(&slot->offset);
@@ -19,7 +19,8 @@ int end_look_up(const struct layout_ring *shared, const struct ring_memory *memo
     return 0;
 }
 
-int end_map(const struct layout_ring *shared, const struct ring_memory *memory, struct ring_view *view)
+int end_map(const struct layout_ring *shared, const struct ring_memory *memory,
+            struct ring_view *view)
 {
     struct ring_view fresh;
     uint64_t offset;

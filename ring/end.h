@@ -20,13 +20,14 @@ static inline bool end_is_gone(const struct layout_channel *channel, uint32_t go
 }
 
 /*
- * Copies the broker's descriptor of a generation into *view (without mapping it), checked. -EPROTO: the slot holds another
- * generation, or memory outside the data section.
+ * Copies the broker's descriptor of a generation into *view (without mapping it), checked. -EPROTO:
+ * the slot holds another generation, or memory outside the data section.
  */
-int end_look_up(const struct layout_ring *shared, const struct ring_memory *memory, uint64_t generation,
-                uint64_t base, struct ring_view *view, uint64_t *offset);
+int end_look_up(const struct layout_ring *shared, const struct ring_memory *memory,
+                uint64_t generation, uint64_t base, struct ring_view *view, uint64_t *offset);
 
-int end_map(const struct layout_ring *shared, const struct ring_memory *memory, struct ring_view *view);
+int end_map(const struct layout_ring *shared, const struct ring_memory *memory,
+            struct ring_view *view);
 void end_unmap(struct ring_view *view);
 
 /* The number for the next arming: never 0. */
@@ -46,11 +47,12 @@ static inline void end_arm(struct layout_sleep *sleep, uint32_t number, uint64_t
 #define END_WHATEVER_WANTED UINT64_MAX
 
 /*
- * Having published position, must we ring the other end? Once for each of its armings. *rung remembers the last
- * one. After a switch, or after following one, END_WHATEVER_WANTED: the other end's next step may depend on that, and not on
- * a position.
+ * Having published position, must we ring the other end? Once for each of its armings. *rung
+ * remembers the last one. After a switch, or after following one, END_WHATEVER_WANTED: the other
+ * end's next step may depend on that, and not on a position.
  */
-static inline bool end_must_ring(const struct layout_sleep *sleep, uint64_t position, uint32_t *rung, bool fence)
+static inline bool end_must_ring(const struct layout_sleep *sleep, uint64_t position,
+                                 uint32_t *rung, bool fence)
 {
     order_look(fence); /* pairs with order_sleep() in end_arm() */
     uint32_t armed = order_load_acquire(&sleep->armed);

@@ -16,13 +16,16 @@ static void publish(struct ring_geometry *geometry, uint64_t generation, struct 
     order_store_plain(&slot->generation, generation);
     order_store_plain(&slot->offset, extent.offset);
     order_store_plain(&slot->size, extent.size);
-    /* Pairs with the acquire in the ends' next operation: who sees the generation sees its extent. */
+    /*
+     * Pairs with the acquire in the ends' next operation: who sees the generation sees its extent.
+     */
     order_store_release(&shared->generation, generation);
     geometry->generation = generation;
     geometry->current = extent;
 }
 
-void ring_geometry_init(struct ring_geometry *geometry, struct layout_ring *shared, struct ring_extent extent)
+void ring_geometry_init(struct ring_geometry *geometry, struct layout_ring *shared,
+                        struct ring_extent extent)
 {
     *geometry = (struct ring_geometry){.shared = shared};
     publish(geometry, 1, extent);
@@ -34,7 +37,10 @@ int ring_geometry_publish(struct ring_geometry *geometry, struct ring_extent ext
         return -EBUSY;
     geometry->old = geometry->current;
     publish(geometry, geometry->generation + 1, extent);
-    /* The producer arms, passes order_sleep(), loads the generation; we publish, fence, look at the arming. */
+    /*
+     * The producer arms, passes order_sleep(), loads the generation; we publish, fence, look at the
+     * arming.
+     */
     order_fence();
     return order_load_acquire(&geometry->shared->producer_sleep.armed) != 0;
 }
@@ -52,14 +58,21 @@ bool ring_geometry_followed(struct ring_geometry *geometry, struct ring_extent *
 
     if (!geometry->old.size)
         return false;
-    /* Acquire: the consumer's reads of the old extent are before its "followed", the producer's writes before its switch. */
+    /*
+     * Acquire: the consumer's reads of the old extent are before its "followed", the producer's
+     * writes before its switch.
+     */
     uint64_t followed = order_load_acquire(&shared->consumer.followed);
     uint64_t switches = order_load_acquire(&shared->producer.switch_count);
     if (followed != switches || switches == 0)
         return false;
-    if (order_load_acquire(&shared->producer.switches[switches & 1].generation) != geometry->generation)
+    if (order_load_acquire(&shared->producer.switches[switches & 1].generation) !=
+        geometry->generation)
         return false;
-    /* Once more: had it gone on meanwhile, the record could be that of the switch after the next, in the same slot. */
+    /*
+     * Once more: had it gone on meanwhile, the record could be that of the switch after the next,
+     * in the same slot.
+     */
     if (order_load_acquire(&shared->consumer.followed) != followed)
         return false;
     settle(geometry, old);
@@ -71,17 +84,20 @@ bool ring_reclaim_begin(struct ring_geometry *geometry, unsigned dead)
     if (!geometry->old.size)
         return false;
     /*
-     * That the consumer is level is seen before the grace period, not after: a producer whose consumer lags declines to
-     * switch, and may begin one more write into the old extent when the grace period is over.
+     * That the consumer is level is seen before the grace period, not after: a producer whose
+     * consumer lags declines to switch, and may begin one more write into the old extent when the
+     * grace period is over.
      */
     geometry->switch_count = order_load_acquire(&geometry->shared->producer.switch_count);
     geometry->consumer_was_dead = dead & RING_CONSUMER_DEAD;
-    geometry->reclaiming = geometry->consumer_was_dead ||
-                           order_load_acquire(&geometry->shared->consumer.followed) == geometry->switch_count;
+    geometry->reclaiming =
+        geometry->consumer_was_dead ||
+        order_load_acquire(&geometry->shared->consumer.followed) == geometry->switch_count;
     return geometry->reclaiming;
 }
 
-enum ring_pin ring_reclaim_finish(struct ring_geometry *geometry, unsigned dead, struct ring_extent *old)
+enum ring_pin ring_reclaim_finish(struct ring_geometry *geometry, unsigned dead,
+                                  struct ring_extent *old)
 {
     struct layout_ring *shared = geometry->shared;
 
@@ -89,17 +105,22 @@ enum ring_pin ring_reclaim_finish(struct ring_geometry *geometry, unsigned dead,
         return RING_PIN_FOLLOWING;
     geometry->reclaiming = false;
     /*
-     * The order of these loads is that of tests/model. An operation that began before the grace period shows in the
-     * mark until its stores are visible. One that began after it sees the new generation and switches, unless a promise
-     * is out that the new extent cannot hold: then it goes on in the old one, or switches to it. So the promise is asked for
-     * after tail, the switch number after the promise, and the mark once more at the end: unchanged, no operation has moved tail in
-     * between (that also covers promises that are lowered or withdrawn, which the model has not).
+     * The order of these loads is that of tests/model. An operation that began before the grace
+     * period shows in the mark until its stores are visible. One that began after it sees the new
+     * generation and switches, unless a promise is out that the new extent cannot hold: then it
+     * goes on in the old one, or switches to it. So the promise is asked for after tail, the switch
+     * number after the promise, and the mark once more at the end: unchanged, no operation has
+     * moved tail in between (that also covers promises that are lowered or withdrawn, which the
+     * model has not).
      */
     uint64_t mark = order_load_acquire(&shared->producer_status.mark);
     if (!(dead & RING_PRODUCER_DEAD) && !MUTATED(RECLAIM_IGNORES_MARK) && (mark & 1))
         return RING_PIN_PRODUCER;
     if (geometry->consumer_was_dead) {
-        /* Gone before the grace period: the producer has seen it, it writes nowhere again, and nobody reads. */
+        /*
+         * Gone before the grace period: the producer has seen it, it writes nowhere again, and
+         * nobody reads.
+         */
         settle(geometry, old);
         return RING_NOT_PINNED;
     }
@@ -114,7 +135,8 @@ enum ring_pin ring_reclaim_finish(struct ring_geometry *geometry, unsigned dead,
     if (!(dead & RING_PRODUCER_DEAD)) {
         if (promised > tail && promised - tail > geometry->current.size)
             return RING_PIN_PROMISE;
-        if (order_load_acquire(&shared->producer_status.mark) != mark && !MUTATED(RECLAIM_IGNORES_MARK))
+        if (order_load_acquire(&shared->producer_status.mark) != mark &&
+            !MUTATED(RECLAIM_IGNORES_MARK))
             return RING_PIN_PRODUCER;
     }
     settle(geometry, old);
@@ -124,7 +146,8 @@ enum ring_pin ring_reclaim_finish(struct ring_geometry *geometry, unsigned dead,
 uint64_t ring_geometry_promised(const struct ring_geometry *geometry)
 {
     const struct layout_ring *shared = geometry->shared;
-    uint64_t largest = geometry->old.size > geometry->current.size ? geometry->old.size : geometry->current.size;
+    uint64_t largest =
+        geometry->old.size > geometry->current.size ? geometry->old.size : geometry->current.size;
     /* tail first: a promise made between the two loads must not look spent. */
     uint64_t tail = order_load_acquire(&shared->producer.tail);
     uint64_t promised = order_load_acquire(&shared->producer_status.promised);

@@ -18,10 +18,10 @@
  *   +1280  ring 1          the client sends, the server receives
  *   +2304  (spare up to 4096)
  *
- * A ring is eight lines of 128 bytes, the last one spare (two cache lines: the adjacent one is prefetched with it), and no line
- * has two writers:
+ * A ring is eight lines of 128 bytes (two cache lines: the adjacent one is prefetched with it), the
+ * last one spare, and no line has two writers:
  *
- *   +0     geometry        writer: broker     readers: both ends, every operation (so it is rarely written)
+ *   +0     geometry        writer: broker     read by both ends in every operation, rarely written
  *   +128   producer        writer: producer   polled by the consumer
  *   +256   consumer        writer: consumer   polled by the producer
  *   +384   producer status writer: producer   read by the broker only, now and then
@@ -29,13 +29,15 @@
  *   +640   producer sleep  writer: producer   read by the consumer and the broker, rarely written
  *   +768   consumer sleep  writer: consumer   read by the producer and the broker, rarely written
  *
- * Rules of the layout: little-endian, fixed-width fields, natural alignment, no pointer, size_t, enum or
- * bit-field. Positions are free-running byte counts from 0 at the opening of the channel; they never wrap
- * (2^64 bytes). Offsets are bytes from the start of the region. A field that another side writes is loaded
- * once, checked, and the copy is used. How each word is stored and loaded (its ordering) is
- * written beside it: "release" and "acquire" pair with one another; "plain" is a relaxed atomic access.
+ * Rules of the layout: little-endian, fixed-width fields, natural alignment, no pointer, size_t,
+ * enum or bit-field. Positions are free-running byte counts from 0 at the opening of the channel;
+ * they never wrap (2^64 bytes). Offsets are bytes from the start of the region. A field that
+ * another side writes is loaded once, checked, and the copy is used. How each word is stored and
+ * loaded (its ordering) is written beside it: "release" and "acquire" pair with one another;
+ * "plain" is a relaxed atomic access.
  *
- * The golden-bytes test (tests/unit/test_layout.c) pins all this: any change is a new LAYOUT_VERSION.
+ * The golden-bytes test (tests/unit/test_layout.c) pins all this: any change is a new
+ * LAYOUT_VERSION.
  */
 #ifndef VCHAN_RING_LAYOUT_H
 #define VCHAN_RING_LAYOUT_H
@@ -50,7 +52,10 @@
 #define LAYOUT_LINE_BYTES 128u
 #define LAYOUT_CHANNEL_PAGE_BYTES 4096u
 
-/* The kernel refuses membarrier (nohz_full): an end marks itself with a full fence, see ring/order.h. */
+/*
+ * The kernel refuses membarrier (nohz_full): an end marks itself with a full fence, see
+ * ring/order.h.
+ */
 #define LAYOUT_FEATURE_MARK_FENCE 0x1u
 
 /* Page 0. Written by the broker before anybody maps it, never after. */
@@ -78,14 +83,16 @@ struct layout_region_header {
 #define LAYOUT_GONE_CLIENT 0x2u
 
 /*
- * Writer: the broker. state and gone: store release, load acquire. reason: before state becomes CLOSED; client_pid: before it
- * becomes CONNECTED; the rest before it becomes WAITING.
+ * Writer: the broker. state and gone: store release, load acquire. reason: before state becomes
+ * CLOSED; client_pid: before it becomes CONNECTED; the rest before it becomes WAITING.
  */
 struct layout_channel {
     uint32_t state; /* LAYOUT_CHANNEL_* */
     uint32_t gone;  /* LAYOUT_GONE_* */
-    int32_t reason; /* errno of a broken channel (EPROTO: an end broke the rules), 0 for an orderly end */
-    uint32_t fence_sleep; /* 1: the ends share no kernel, so they fence before they look at a sleeper */
+    /* errno of a broken channel (EPROTO: an end broke the rules), 0 for an orderly end */
+    int32_t reason;
+    /* 1: the ends share no kernel, so they fence before they look at a sleeper */
+    uint32_t fence_sleep;
     uint32_t server_domain;
     uint32_t client_domain;
     uint32_t port;
@@ -99,19 +106,23 @@ struct layout_channel {
 /* One generation's memory. */
 struct layout_extent {
     uint64_t generation; /* 0: none yet */
-    uint64_t offset;     /* bytes from the start of the region, whole blocks, inside the data section */
+    /* bytes from the start of the region, whole blocks, inside the data section */
+    uint64_t offset;
     uint64_t size;       /* bytes, whole blocks, at least one */
 };
 
 /*
- * Writer: the broker. It fills extent[g & 1], then stores generation = g (release). The slot of g - 1 keeps
- * the extent that is still drained; generation g + 1 comes only after that one is free, so two slots do.
+ * Writer: the broker. It fills extent[g & 1], then stores generation = g (release). The slot
+ * of g - 1 keeps the extent that is still drained; generation g + 1 comes only after that one is
+ * free, so two slots do.
  */
 struct layout_geometry {
     uint64_t generation;            /* release / acquire */
     struct layout_extent extent[2]; /* plain, ordered by generation */
-    uint64_t sample_epoch;          /* plain: the consumer restarts its high-water mark when this changes */
-    uint32_t report_every;          /* plain: an end tells the broker every so many doorbells; 0: never */
+    /* plain: the consumer restarts its high-water mark when this changes */
+    uint64_t sample_epoch;
+    /* plain: an end tells the broker every so many doorbells; 0: never */
+    uint32_t report_every;
     uint32_t reserved;
     uint8_t pad[56];
 };
@@ -123,8 +134,9 @@ struct layout_switch {
 };
 
 /*
- * Writer: the producer. Switch number n fills switches[n & 1], then stores switch_count = n (release), then
- * may store a larger tail (release). The consumer loads tail first and switch_count after it.
+ * Writer: the producer. Switch number n fills switches[n & 1], then stores switch_count = n
+ * (release), then may store a larger tail (release). The consumer loads tail first and switch_count
+ * after it.
  */
 struct layout_producer {
     uint64_t tail;                    /* release / acquire: bytes published */
@@ -135,14 +147,15 @@ struct layout_producer {
 
 /* Writer: the consumer. */
 struct layout_consumer {
-    uint64_t head;     /* release / acquire: bytes taken; the space before it may be written again */
+    /* release / acquire: bytes taken; the space before it may be written again */
+    uint64_t head;
     uint64_t followed; /* release / acquire: the last switch it has made too */
     uint8_t pad[112];
 };
 
 /*
- * Writer: that end. mark is odd while the end is in an operation: stored plain at the start, before the
- * generation is loaded, and release at the end. mark / 2 counts the operations.
+ * Writer: that end. mark is odd while the end is in an operation: stored plain at the start, before
+ * the generation is loaded, and release at the end. mark / 2 counts the operations.
  */
 struct layout_producer_status {
     uint64_t mark;
@@ -158,7 +171,8 @@ struct layout_producer_status {
 
 struct layout_consumer_status {
     uint64_t mark;
-    uint64_t high_water_bytes; /* most bytes held, since sample_epoch changed, as the consumer saw it */
+    /* most bytes held, since sample_epoch changed, as the consumer saw it */
+    uint64_t high_water_bytes;
     uint64_t high_water_epoch;
     uint64_t doorbells; /* rung for the producer */
     uint64_t sleeps;    /* times it went to sleep for data */
@@ -166,13 +180,15 @@ struct layout_consumer_status {
 };
 
 /*
- * Writer: that end. armed is 0 while it is awake, else a number that is new for each sleep; the other end,
- * having published, rings once for each number that it sees: when the position it reached is at least wanted, and after a
- * switch or following one in any case. The broker rings for each generation. closed: the end makes no further operation on this ring.
+ * Writer: that end. armed is 0 while it is awake, else a number that is new for each sleep; the
+ * other end, having published, rings once for each number that it sees: when the position it
+ * reached is at least wanted, and after a switch or following one in any case. The broker rings for
+ * each generation. closed: the end makes no further operation on this ring.
  */
 struct layout_sleep {
     uint64_t wanted; /* plain, ordered by armed: the position (tail or head) that ends the sleep */
-    uint32_t armed;  /* release / acquire, with the barrier of ring/order.h between it and the re-check */
+    /* release / acquire, with the barrier of ring/order.h between it and the re-check */
+    uint32_t armed;
     uint32_t closed; /* release / acquire */
     uint8_t pad[112];
 };
@@ -201,7 +217,8 @@ struct layout_channel_page {
 
 #define LAYOUT_AT(type, field, offset) \
     static_assert(offsetof(struct type, field) == (offset), #type "." #field " moved")
-#define LAYOUT_SIZE(type, size) static_assert(sizeof(struct type) == (size), #type " changed its size")
+#define LAYOUT_SIZE(type, size) \
+    static_assert(sizeof(struct type) == (size), #type " changed its size")
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the layout is little-endian");
 

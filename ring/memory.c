@@ -14,23 +14,30 @@ int ring_memory_check(const struct ring_memory *memory, uint64_t offset, uint64_
 {
     if (offset % LAYOUT_BLOCK_BYTES || size % LAYOUT_BLOCK_BYTES || size == 0)
         return -EPROTO;
-    if (offset < memory->data_offset || offset > memory->size_bytes || size > memory->size_bytes - offset)
+    if (offset < memory->data_offset || offset > memory->size_bytes ||
+        size > memory->size_bytes - offset)
         return -EPROTO;
     return 0;
 }
 
-int ring_memory_map(const struct ring_memory *memory, uint64_t offset, uint64_t size, uint8_t **address)
+int ring_memory_map(const struct ring_memory *memory, uint64_t offset, uint64_t size,
+                    uint8_t **address)
 {
-    /* Large extents are present already, thanks to the broker, but their page tables are filled as they are touched. */
+    /*
+     * Large extents are present already, thanks to the broker, but their page tables are filled as
+     * they are touched.
+     */
     const int flags = MAP_SHARED | MAP_FIXED | (size <= POPULATE_BYTES_MAX ? MAP_POPULATE : 0);
     off_t from = (off_t)(memory->descriptor_offset + offset);
     /* Reserves the room for both copies, so that nothing else can come to lie behind the first. */
-    uint8_t *room = mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *room =
+        mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (room == MAP_FAILED)
         return -errno;
     if (mmap(room, size, PROT_READ | PROT_WRITE, flags, memory->descriptor, from) == MAP_FAILED ||
-        mmap(room + size, size, PROT_READ | PROT_WRITE, flags, memory->descriptor, from) == MAP_FAILED) {
+        mmap(room + size, size, PROT_READ | PROT_WRITE, flags, memory->descriptor, from) ==
+            MAP_FAILED) {
         int error = errno;
         munmap(room, 2 * size);
         return -error;
@@ -45,7 +52,8 @@ void ring_memory_unmap(uint8_t *address, uint64_t size)
         munmap(address, 2 * size);
 }
 
-int ring_memory_map_page(const struct ring_memory *memory, uint64_t offset, struct layout_channel_page **page)
+int ring_memory_map_page(const struct ring_memory *memory, uint64_t offset,
+                         struct layout_channel_page **page)
 {
     void *address;
 
@@ -53,8 +61,9 @@ int ring_memory_map_page(const struct ring_memory *memory, uint64_t offset, stru
     if (offset % LAYOUT_CHANNEL_PAGE_BYTES || offset < LAYOUT_CHANNEL_PAGE_BYTES ||
         offset > memory->data_offset - LAYOUT_CHANNEL_PAGE_BYTES)
         return -EPROTO;
-    address = mmap(NULL, LAYOUT_CHANNEL_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
-                   memory->descriptor, (off_t)(memory->descriptor_offset + offset));
+    address =
+        mmap(NULL, LAYOUT_CHANNEL_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+             memory->descriptor, (off_t)(memory->descriptor_offset + offset));
     if (address == MAP_FAILED)
         return -errno;
     *page = address;

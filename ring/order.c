@@ -18,7 +18,10 @@ bool order_register(void)
 
 void order_sleep(bool fence)
 {
-    /* The command was accepted at registration and cannot fail later; the fence is for a kernel that breaks that. */
+    /*
+     * The command was accepted at registration and cannot fail later; the fence is for a kernel
+     * that breaks that.
+     */
     if (fence || membarrier(MEMBARRIER_CMD_GLOBAL_EXPEDITED) != 0)
         order_fence();
 }

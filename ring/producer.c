@@ -7,8 +7,9 @@
 #include "ring/end.h"
 #include "ring/mutation.h"
 
-void ring_producer_init(struct ring_producer *producer, struct layout_channel_page *page, unsigned ring,
-                        const struct ring_memory *memory, uint64_t features, uint64_t floor)
+void ring_producer_init(struct ring_producer *producer, struct layout_channel_page *page,
+                        unsigned ring, const struct ring_memory *memory, uint64_t features,
+                        uint64_t floor)
 {
     *producer = (struct ring_producer){
         .shared = &page->ring[ring],
@@ -34,8 +35,8 @@ static int broken(struct ring_producer *producer)
 }
 
 /*
- * An operation is a read-side critical section of the ring's geometry: marked, then the generation is
- * loaded. Pairs with the broker's grace period between publishing and looking at the mark.
+ * An operation is a read-side critical section of the ring's geometry: marked, then the generation
+ * is loaded. Pairs with the broker's grace period between publishing and looking at the mark.
  */
 static inline void operation_begin(struct ring_producer *producer)
 {
@@ -63,7 +64,10 @@ static inline bool consumer_is_gone(const struct ring_producer *producer)
            order_load_acquire(&producer->shared->consumer_sleep.closed);
 }
 
-/* Bytes free in the extent in use, as of head_seen. Those before the base lie in the extent that we left. */
+/*
+ * Bytes free in the extent in use, as of head_seen. Those before the base lie in the extent that we
+ * left.
+ */
 static inline uint64_t space_known(const struct ring_producer *producer)
 {
     const struct ring_view *view = &producer->view;
@@ -83,12 +87,16 @@ static int refresh_head(struct ring_producer *producer)
     return 0;
 }
 
-/* Is the consumer in the extent that we are in? Only then may we leave it: two extents are all there are. */
+/*
+ * Is the consumer in the extent that we are in? Only then may we leave it: two extents are all
+ * there are.
+ */
 static int consumer_is_level(struct ring_producer *producer)
 {
     uint64_t followed_untrusted = order_load_acquire(&producer->shared->consumer.followed);
 
-    if (followed_untrusted < producer->followed_seen || followed_untrusted > producer->switch_count ||
+    if (followed_untrusted < producer->followed_seen ||
+        followed_untrusted > producer->switch_count ||
         producer->switch_count - followed_untrusted > 1)
         return broken(producer);
     producer->followed_seen = followed_untrusted;
@@ -123,13 +131,14 @@ static bool promise_fits(const struct ring_producer *producer, uint64_t size)
 }
 
 /*
- * There is another generation than the one in use. 1: the operation goes on in producer->next, which is empty
- * and holds at least min; 0: it stays in the extent in use; -errno.
+ * There is another generation than the one in use. 1: the operation goes on in producer->next,
+ * which is empty and holds at least min; 0: it stays in the extent in use; -errno.
  *
- * The broker has the latest generation and at most the one before it; those before that are free, ours too if we
- * slept that long. So staying is allowed in two cases: the consumer is not level (then ours is one of those two), or a
- * promise is out that the latest cannot hold (then the broker keeps the one before it) and ours is the one before; if ours is
- * older still, that one is where we go.
+ * The broker has the latest generation and at most the one before it; those before that are free,
+ * ours too if we slept that long. So staying is allowed in two cases: the consumer is not level
+ * (then ours is one of those two), or a promise is out that the latest cannot hold (then the broker
+ * keeps the one before it) and ours is the one before; if ours is older still, that one is where we
+ * go.
  */
 static int consider_switch(struct ring_producer *producer, uint64_t generation, size_t min)
 {
@@ -143,7 +152,10 @@ static int consider_switch(struct ring_producer *producer, uint64_t generation, 
         /* Ours is the latest or the one before it, or was freed: then somebody lies. */
         if (generation - producer->view.generation > 1)
             return broken(producer);
-        /* More than ours holds, but not more than the one that we enter when the consumer has followed. */
+        /*
+         * More than ours holds, but not more than the one that we enter when the consumer has
+         * followed.
+         */
         if (min > producer->view.size && generation != producer->view.generation &&
             end_look_up(producer->shared, producer->memory, generation, 0, &target, &offset) == 0 &&
             min <= target.size)
@@ -167,7 +179,8 @@ static int consider_switch(struct ring_producer *producer, uint64_t generation, 
     return r < 0 ? r : 1;
 }
 
-static int find_space(struct ring_producer *producer, size_t min, size_t max, struct ring_span *span)
+static int find_space(struct ring_producer *producer, size_t min, size_t max,
+                      struct ring_span *span)
 {
     uint64_t space = space_known(producer);
 
@@ -187,7 +200,8 @@ static int find_space(struct ring_producer *producer, size_t min, size_t max, st
     return 0;
 }
 
-int ring_producer_reserve(struct ring_producer *producer, size_t min, size_t max, struct ring_span *span)
+int ring_producer_reserve(struct ring_producer *producer, size_t min, size_t max,
+                          struct ring_span *span)
 {
     int r = 0;
 
@@ -226,9 +240,15 @@ static void make_switch(struct ring_producer *producer)
     struct layout_switch *record = &producer->shared->producer.switches[number & 1];
 
     order_store_plain(&record->position, producer->tail);
-    /* Release: who sees this record has seen that the consumer followed the last one; see ring_geometry_followed(). */
+    /*
+     * Release: who sees this record has seen that the consumer followed the last one; see
+     * ring_geometry_followed().
+     */
     order_store_release(&record->generation, producer->next.generation);
-    /* Release: pairs with the acquire in the consumer's take_switch(), and is before the tail that lies beyond it. */
+    /*
+     * Release: pairs with the acquire in the consumer's take_switch(), and is before the tail that
+     * lies beyond it.
+     */
     order_store_release(&producer->shared->producer.switch_count, number);
     producer->switch_count = number;
     end_unmap(&producer->view);
@@ -257,11 +277,14 @@ bool ring_producer_commit(struct ring_producer *producer, size_t n)
     producer->cursor += n;
     if (producer->cursor >= producer->view.size)
         producer->cursor -= producer->view.size;
-    /* Release: pairs with the acquire in the consumer's refresh(): who sees the tail sees the bytes. */
+    /*
+     * Release: pairs with the acquire in the consumer's refresh(): who sees the tail sees the
+     * bytes.
+     */
     order_store_release(&shared->producer.tail, producer->tail);
     operation_end(producer);
-    if (!end_must_ring(&shared->consumer_sleep, switched ? END_WHATEVER_WANTED : producer->tail, &producer->rung,
-                       producer->fence_sleep))
+    if (!end_must_ring(&shared->consumer_sleep, switched ? END_WHATEVER_WANTED : producer->tail,
+                       &producer->rung, producer->fence_sleep))
         return false;
     order_store_plain(&shared->producer_status.doorbells, ++producer->doorbells);
     return true;
@@ -300,8 +323,8 @@ static void release_hold(struct ring_producer *producer)
 }
 
 /*
- * Within an operation. Where the next operation is free to switch, it may be to this generation or, when that is freed
- * before we come to it, to a later one: only the floor is common to all.
+ * Within an operation. Where the next operation is free to switch, it may be to this generation or,
+ * when that is freed before we come to it, to a later one: only the floor is common to all.
  */
 static uint64_t space_to_promise(struct ring_producer *producer)
 {
@@ -324,7 +347,8 @@ size_t ring_producer_promise(struct ring_producer *producer, size_t limit)
         return 0;
     operation_begin(producer);
     release_hold(producer);
-    uint64_t outstanding = producer->promised > producer->tail ? producer->promised - producer->tail : 0;
+    uint64_t outstanding =
+        producer->promised > producer->tail ? producer->promised - producer->tail : 0;
     if (!consumer_is_gone(producer)) {
         space = space_to_promise(producer);
         if (space < outstanding)
@@ -341,12 +365,14 @@ size_t ring_producer_promise(struct ring_producer *producer, size_t limit)
 }
 
 /*
- * Who sleeps for more than the floor in one piece is kept from losing the room for it meanwhile, as if it had been
- * promised. A promise grows only in an operation that finds its own extent to be the latest.
+ * Who sleeps for more than the floor in one piece is kept from losing the room for it meanwhile, as
+ * if it had been promised. A promise grows only in an operation that finds its own extent to be the
+ * latest.
  */
 static void hold(struct ring_producer *producer, size_t bytes)
 {
-    if (bytes <= producer->floor || bytes > producer->view.size || producer->promised >= producer->tail + bytes)
+    if (bytes <= producer->floor || bytes > producer->view.size ||
+        producer->promised >= producer->tail + bytes)
         return;
     operation_begin(producer);
     if (order_load_acquire(&producer->shared->geometry.generation) == producer->view.generation) {
@@ -362,7 +388,10 @@ bool ring_producer_arm(struct ring_producer *producer, size_t bytes)
     struct layout_ring *shared = producer->shared;
     hold(producer, bytes);
     uint64_t filled = producer->tail + bytes;
-    /* The head at which `bytes` are free in the extent in use. A new generation wakes us whatever it says. */
+    /*
+     * The head at which `bytes` are free in the extent in use. A new generation wakes us whatever
+     * it says.
+     */
     uint64_t wanted = filled > producer->view.size ? filled - producer->view.size : 0;
 
     producer->armed = end_next_arming(producer->armed);

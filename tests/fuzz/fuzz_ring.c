@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A hostile neighbour: the input writes any word of the channel page at any time between the operations of two
- * ends and the broker's side. Whatever it writes, no end touches memory outside of the data section's mappings (the sanitizer
- * and the guard around the region would show it), hangs, or hands out a span larger than an extent.
+ * A hostile neighbour: the input writes any word of the channel page at any time between the
+ * operations of two ends and the broker's side. Whatever it writes, no end touches memory outside
+ * of the data section's mappings (the sanitizer and the guard around the region would show it),
+ * hangs, or hands out a span larger than an extent.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -68,7 +69,8 @@ static void consume(struct ring_consumer *c, struct input *input)
         return;
     }
     check(span.size >= min && span.size <= c->view.size);
-    check(span.data >= c->view.address && span.data + span.size <= c->view.address + 2 * c->view.size);
+    check(span.data >= c->view.address &&
+          span.data + span.size <= c->view.address + 2 * c->view.size);
     for (size_t i = 0; i < span.size; i++)
         sum = (uint8_t)(sum + span.data[i]);
     ring_consumer_release(c, take(input, 2) + (sum & 1));
@@ -102,9 +104,10 @@ static void broker(struct ring_geometry *geometry, struct input *input)
     struct ring_sample sample;
     uint64_t blocks = 1 + take(input, 1) % 8;
 
-    ring_geometry_publish(geometry,
-                          (struct ring_extent){DATA_OFFSET + take(input, 1) % (BLOCKS - 8) * LAYOUT_BLOCK_BYTES,
-                                               blocks * LAYOUT_BLOCK_BYTES});
+    ring_geometry_publish(
+        geometry,
+        (struct ring_extent){DATA_OFFSET + take(input, 1) % (BLOCKS - 8) * LAYOUT_BLOCK_BYTES,
+                             blocks * LAYOUT_BLOCK_BYTES});
     if (!ring_geometry_followed(geometry, &old) && ring_reclaim_begin(geometry, 0))
         ring_reclaim_finish(geometry, (unsigned)take(input, 1) & 3, &old);
     ring_sample_take(geometry->shared, 65536, take(input, 1), &sample);
@@ -116,7 +119,8 @@ static void broker(struct ring_geometry *geometry, struct input *input)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input input = {data, data + size};
-    struct ring_memory memory = {.descriptor = memfd_create("fuzz", MFD_CLOEXEC), .size_bytes = REGION_BYTES,
+    struct ring_memory memory = {.descriptor = memfd_create("fuzz", MFD_CLOEXEC),
+                                 .size_bytes = REGION_BYTES,
                                  .data_offset = DATA_OFFSET};
     struct layout_channel_page *page;
     struct ring_geometry geometry;
@@ -127,8 +131,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check(ring_memory_map_page(&memory, LAYOUT_CHANNEL_PAGE_BYTES, &page) == 0);
     page->channel.state = LAYOUT_CHANNEL_CONNECTED;
     page->channel.fence_sleep = 1;
-    ring_geometry_init(&geometry, &page->ring[0],
-                       (struct ring_extent){DATA_OFFSET, LAYOUT_BLOCK_BYTES * (1 + take(&input, 1) % 4)});
+    ring_geometry_init(
+        &geometry, &page->ring[0],
+        (struct ring_extent){DATA_OFFSET, LAYOUT_BLOCK_BYTES * (1 + take(&input, 1) % 4)});
     ring_producer_init(&p, page, LAYOUT_SERVER_SENDS, &memory, 0, LAYOUT_BLOCK_BYTES);
     ring_consumer_init(&c, page, LAYOUT_SERVER_SENDS, &memory, 0);
     for (int steps = 0; input.at < input.end && steps < 400; steps++) {

@@ -67,7 +67,8 @@ __attribute__((format(printf, 2, 3))) static void fail(struct stress *s, const c
     int expected = 0;
     va_list list;
 
-    if (!__atomic_compare_exchange_n(&s->report->failed, &expected, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+    if (!__atomic_compare_exchange_n(&s->report->failed, &expected, 1, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_RELAXED))
         return;
     va_start(list, format);
     vsnprintf(s->report->why, sizeof(s->report->why), format, list);
@@ -123,7 +124,8 @@ static void produce_some(struct stress *s, struct ring_producer *p, struct rando
     bool promised = false, all = p->view.size && next_random(random, 16) == 0;
 
     if (all) {
-        n = p->view.size; /* only when everything is read: if the consumer sleeps by mistake, both do */
+        /* only when everything is read: if the consumer sleeps by mistake, both do */
+        n = p->view.size;
     } else if (next_random(random, 8) == 0) {
         size_t promise = ring_producer_promise(p, SLOT_BYTES);
         linger(random);
@@ -206,8 +208,8 @@ static void *consumer_main(void *argument)
         size_t n = 1 + next_random(&random, (uint32_t)span.size);
         for (size_t i = 0; i < n; i++)
             if (span.data[i] != stream_byte(c.head + i)) {
-                fail(s, "byte %llu is %02x and should be %02x", (unsigned long long)(c.head + i), span.data[i],
-                     stream_byte(c.head + i));
+                fail(s, "byte %llu is %02x and should be %02x", (unsigned long long)(c.head + i),
+                     span.data[i], stream_byte(c.head + i));
                 break;
             }
         if (ring_consumer_release(&c, n))
@@ -223,10 +225,14 @@ static void *consumer_main(void *argument)
 
 static struct ring_extent slot_extent(unsigned slot, uint64_t blocks)
 {
-    return (struct ring_extent){DATA_OFFSET + (uint64_t)slot * SLOT_BYTES, blocks * LAYOUT_BLOCK_BYTES};
+    return (struct ring_extent){DATA_OFFSET + (uint64_t)slot * SLOT_BYTES,
+                                blocks * LAYOUT_BLOCK_BYTES};
 }
 
-/* A free slot is full of rubbish, and stays so: whoever writes there writes into somebody else's memory. */
+/*
+ * A free slot is full of rubbish, and stays so: whoever writes there writes into somebody else's
+ * memory.
+ */
 static void fill_slot(struct stress *s, unsigned slot)
 {
     memset(s->all + slot_extent(slot, 1).offset, RUBBISH, SLOT_BYTES);
@@ -245,7 +251,8 @@ static void check_slot(struct stress *s, unsigned slot)
 
 static void old_is_free(struct stress *s)
 {
-    if (!s->options->threads) /* for TSan the rubbish would be a race with a late, checked read of nothing */
+    /* For TSan the rubbish would be a race with a late, checked read of nothing. */
+    if (!s->options->threads)
         fill_slot(s, s->old_slot);
 }
 
@@ -260,13 +267,14 @@ static void move_ring(struct stress *s, struct random *random, struct stress_res
     s->old_slot = s->current_slot;
     s->current_slot = slot;
     result->generations++;
-    if (ring_geometry_publish(&s->geometry, slot_extent(slot, 1 + next_random(random, SLOT_BLOCKS))) == 1)
+    if (ring_geometry_publish(&s->geometry,
+                              slot_extent(slot, 1 + next_random(random, SLOT_BLOCKS))) == 1)
         ring_doorbell(s->space_event);
 }
 
 /*
- * The grace period of the real broker takes milliseconds. All who take part here have registered, so the expedited
- * command is one too, and a thousand times more of them fit into the test.
+ * The grace period of the real broker takes milliseconds. All who take part here have registered,
+ * so the expedited command is one too, and a thousand times more of them fit into the test.
  */
 static void grace_period(struct stress_result *result)
 {
@@ -303,11 +311,13 @@ static void set_up(struct stress *s, const struct stress_options *options)
     if (fd < 0 || ftruncate(fd, REGION_BYTES) < 0)
         abort();
     *s = (struct stress){.options = options};
-    s->memory = (struct ring_memory){.descriptor = fd, .size_bytes = REGION_BYTES, .data_offset = DATA_OFFSET};
+    s->memory = (struct ring_memory){
+        .descriptor = fd, .size_bytes = REGION_BYTES, .data_offset = DATA_OFFSET};
     if (ring_memory_map_page(&s->memory, LAYOUT_CHANNEL_PAGE_BYTES, &s->page) < 0)
         abort();
     s->all = mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    s->report = mmap(NULL, sizeof(*s->report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    s->report =
+        mmap(NULL, sizeof(*s->report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     s->data_event = eventfd(0, EFD_NONBLOCK);
     s->space_event = eventfd(0, EFD_NONBLOCK);
     s->page->channel.state = LAYOUT_CHANNEL_CONNECTED;
@@ -348,7 +358,8 @@ static void bury(struct stress *s, pid_t pid, uint32_t gone_bit)
     ring_doorbell(s->space_event);
 }
 
-static void broker_work(struct stress *s, double seconds, unsigned dead, struct stress_result *result)
+static void broker_work(struct stress *s, double seconds, unsigned dead,
+                        struct stress_result *result)
 {
     struct random random = {s->options->seed * 2 + 99};
     struct timespec start, now;
@@ -359,7 +370,9 @@ static void broker_work(struct stress *s, double seconds, unsigned dead, struct 
         usleep(next_random(&random, 8) ? next_random(&random, 60) : next_random(&random, 1500));
         take_back(s, dead, result);
         clock_gettime(CLOCK_MONOTONIC, &now);
-    } while (!is_over(s) && (double)(now.tv_sec - start.tv_sec) + 1e-9 * (double)(now.tv_nsec - start.tv_nsec) < seconds);
+    } while (!is_over(s) &&
+             (double)(now.tv_sec - start.tv_sec) + 1e-9 * (double)(now.tv_nsec - start.tv_nsec) <
+                 seconds);
 }
 
 /* Ends that are not asked to die finish by themselves, and in time. */
@@ -379,7 +392,9 @@ static void check_end(struct stress *s)
     if (!s->options->kill_consumer && ring->consumer.head != ring->producer.tail)
         fail(s, "%llu bytes were published, %llu arrived", (unsigned long long)ring->producer.tail,
              (unsigned long long)ring->consumer.head);
-    /* Whatever happened: when an end is dead, or all is read, the broker gets the old extent back. */
+    /*
+     * Whatever happened: when an end is dead, or all is read, the broker gets the old extent back.
+     */
     unsigned dead = (s->options->kill_producer ? RING_PRODUCER_DEAD : 0) |
                     (s->options->kill_consumer ? RING_CONSUMER_DEAD : 0);
     struct stress_result ignored = {0};

@@ -2,10 +2,11 @@
 /*
  * tests/race/stress.h - a ring under all that can happen to it at once.
  *
- * A producer and a consumer (processes, or threads for ThreadSanitizer) push a stream in which every byte is known
- * through one ring, with random sizes, pauses inside and between operations, promises, sleeping and spinning. The
- * caller plays the broker: it publishes random extents all the time, takes old ones back by both ways, and fills what is free with
- * rubbish, in which a write after the free would show.
+ * A producer and a consumer (processes, or threads for ThreadSanitizer) push a stream in which
+ * every byte is known through one ring, with random sizes, pauses inside and between operations,
+ * promises, sleeping and spinning. The caller plays the broker: it publishes random extents all the
+ * time, takes old ones back by both ways, and fills what is free with rubbish, in which a write
+ * after the free would show.
  */
 #ifndef VCHAN_TESTS_STRESS_H
 #define VCHAN_TESTS_STRESS_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Two ends and a broker at once; see tests/race/stress.h. Compiled with RING_MUTATION (a planted bug), the test passes
- * when the stress finds the bug.
+ * Two ends and a broker at once; see tests/race/stress.h. Compiled with RING_MUTATION (a planted
+ * bug), the test passes when the stress finds the bug.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A program as people write them for Qubes' libvchan (after its vchan-simple): standard input goes to the
- * channel, what comes from it goes to standard output, in one select loop. Knows nothing of vchan but libvchan.h.
+ * A program as people write them for Qubes' libvchan (after its vchan-simple): standard input goes
+ * to the channel, what comes from it goes to standard output, in one select loop. Knows nothing of
+ * vchan but libvchan.h.
  *
  *     simple_pump server|client DOMAIN PORT
  */

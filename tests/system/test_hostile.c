@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * An end that breaks the rules: a raw client, which holds the descriptors and writes rubbish into the shared words.
- * The other end gets EPROTO or EPIPE, or goes on if the rubbish means nothing to it; it never crashes or
- * hangs; the broker lives; other channels notice nothing.
+ * An end that breaks the rules: a raw client, which holds the descriptors and writes rubbish into
+ * the shared words. The other end gets EPROTO or EPIPE, or goes on if the rubbish means nothing to
+ * it; it never crashes or hangs; the broker lives; other channels notice nothing.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -25,8 +25,8 @@ struct villain {
     struct layout_channel_page *page;
 };
 
-static void command(struct villain *villain, uint16_t id, uint32_t seq, const void *body, size_t size,
-                    struct proto_message *message)
+static void command(struct villain *villain, uint16_t id, uint32_t seq, const void *body,
+                    size_t size, struct proto_message *message)
 {
     assert_int_equal(proto_send(villain->socket, id, seq, body, size, NULL, 0, NULL, 0), 0);
     assert_int_equal(proto_receive(villain->socket, message, 0), 1);
@@ -37,7 +37,8 @@ static struct villain villain_open(int port)
 {
     const struct proto_get_version version = {PROTO_VERSION, PROTO_BYTE_ORDER};
     /* The library in this process has registered for the barrier: victims are opened first. */
-    const struct proto_hello hello = {.domain = 1, .pid = (uint32_t)getpid(), .flags = PROTO_HELLO_BARRIER};
+    const struct proto_hello hello = {
+        .domain = 1, .pid = (uint32_t)getpid(), .flags = PROTO_HELLO_BARRIER};
     const struct proto_channel_open open = {.port = (uint32_t)port, .mode = PROTO_OPEN_CLIENT};
     struct villain villain = {.socket = proto_socket_connect(NULL)};
     struct proto_message message;
@@ -50,8 +51,8 @@ static struct villain villain_open(int port)
     villain.memory = message.descriptors[0];
     villain.own_event = message.descriptors[1];
     villain.peer_event = message.descriptors[2];
-    villain.page = mmap(NULL, sizeof(*villain.page), PROT_READ | PROT_WRITE, MAP_SHARED, villain.memory,
-                        (off_t)villain.reply.page_offset);
+    villain.page = mmap(NULL, sizeof(*villain.page), PROT_READ | PROT_WRITE, MAP_SHARED,
+                        villain.memory, (off_t)villain.reply.page_offset);
     assert_ptr_not_equal(villain.page, MAP_FAILED);
     return villain;
 }
@@ -76,7 +77,8 @@ static struct vchan *victim_open(int port)
 
 static bool is_known_failure(ssize_t r)
 {
-    return r >= 0 || r == -EPROTO || r == -EPIPE || r == -EAGAIN || r == -ETIMEDOUT || r == -EMSGSIZE;
+    return r >= 0 || r == -EPROTO || r == -EPIPE || r == -EAGAIN || r == -ETIMEDOUT ||
+           r == -EMSGSIZE;
 }
 
 /* Makes the victim use everything once. The span's bytes are touched: they must be mapped. */
@@ -141,7 +143,8 @@ static void rubbish_in_any_word_of_the_page_harms_nobody_else(void **state)
             watchdog(20);
             if (i % 2)
                 exercise(victim);
-            __atomic_store_n((uint64_t *)(void *)((char *)villain.page + offset), rubbish[i], __ATOMIC_RELEASE);
+            __atomic_store_n((uint64_t *)(void *)((char *)villain.page + offset), rubbish[i],
+                             __ATOMIC_RELEASE);
             ring_both(&villain);
             exercise(victim);
             vchan_close(victim);
@@ -169,7 +172,8 @@ static void all_words_at_random_while_the_victim_runs(void **state)
         exercise(victim);
         for (int i = 0; i < 10; i++) {
             size_t word = (size_t)rand_r(&seed) % (sizeof(*villain.page) / 8);
-            uint64_t value = rand_r(&seed) % 2 ? (uint64_t)rand_r(&seed) % 10000 : (uint64_t)rand_r(&seed) << 33;
+            uint64_t value =
+                rand_r(&seed) % 2 ? (uint64_t)rand_r(&seed) % 10000 : (uint64_t)rand_r(&seed) << 33;
             __atomic_store_n(&words[word], value, __ATOMIC_RELEASE);
             ring_both(&villain);
             exercise(victim);
@@ -320,7 +324,8 @@ static void a_full_eventfd_does_not_block_us(void **state)
         assert_int_equal(errno, EAGAIN);
     villain.page->ring[LAYOUT_SERVER_SENDS].consumer_sleep.wanted = 0;
     for (uint32_t i = 1; i < 100; i++) {
-        __atomic_store_n(&villain.page->ring[LAYOUT_SERVER_SENDS].consumer_sleep.armed, i, __ATOMIC_RELEASE);
+        __atomic_store_n(&villain.page->ring[LAYOUT_SERVER_SENDS].consumer_sleep.armed, i,
+                         __ATOMIC_RELEASE);
         assert_int_equal(vchan_write(victim, "x", 1, 0), 1);
     }
     vchan_close(victim);
@@ -332,7 +337,8 @@ static int all_setup(void **state)
     const struct vchan_options server = {.local_domain = 0}, client = {.local_domain = 2};
 
     (void)state;
-    vchand_start("[rebalance]\nring-default-max = 4K\n"); /* rings stay as large as they were asked for */
+    /* rings stay as large as they were asked for */
+    vchand_start("[rebalance]\nring-default-max = 4K\n");
     if (vchan_open(2, 1, VCHAN_OPEN_SERVER, &server, &others[0]) < 0 ||
         vchan_open(0, 1, VCHAN_OPEN_CLIENT, &client, &others[1]) < 0)
         return -1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Ends and brokers that die by SIGKILL in the middle of a transfer: every byte that was published still arrives, then
- * the disconnection; nobody hangs.
+ * Ends and brokers that die by SIGKILL in the middle of a transfer: every byte that was published
+ * still arrives, then the disconnection; nobody hangs.
  */
 #include <pthread.h>
 #include <sys/mman.h>
@@ -247,7 +247,8 @@ static void restart_broker(void)
 static void channels_go_on_when_the_broker_is_killed(void **state)
 {
     int port = next_port++;
-    struct flow flow = {.v = open_as(0, 1, port, VCHAN_OPEN_SERVER), .total = (uint64_t)rounds(4 << 20)};
+    struct flow flow = {.v = open_as(0, 1, port, VCHAN_OPEN_SERVER),
+                        .total = (uint64_t)rounds(4 << 20)};
     struct vchan *client = open_as(1, 0, port, VCHAN_OPEN_CLIENT);
     uint8_t data[2000];
     pthread_t thread;

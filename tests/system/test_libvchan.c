@@ -387,7 +387,8 @@ static void a_thousand_channels_are_open_at_once(void **state)
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     if (limit.rlim_cur < COUNT * 12) {
-        printf("SKIP: %llu descriptors are too few for %d channels\n", (unsigned long long)limit.rlim_cur, COUNT);
+        printf("SKIP: %llu descriptors are too few for %d channels\n",
+               (unsigned long long)limit.rlim_cur, COUNT);
         skip();
     }
     for (int i = 0; i < COUNT; i++)
@@ -477,7 +478,8 @@ static int each_setup(void **state)
 static int all_setup(void **state)
 {
     (void)state;
-    vchand_start("[rebalance]\nring-default-max = 4K\n"); /* rings stay as large as they were asked for */
+    /* rings stay as large as they were asked for */
+    vchand_start("[rebalance]\nring-default-max = 4K\n");
     return 0;
 }
 

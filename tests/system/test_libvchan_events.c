@@ -47,7 +47,10 @@ static void select_on(libvchan_t *handle)
         abort();
 }
 
-/* A reader that wants this much at once and a writer that does share a ring of 4096 bytes without a deadlock. */
+/*
+ * A reader that wants this much at once and a writer that does share a ring of 4096 bytes without a
+ * deadlock.
+ */
 #define LARGEST 2000
 
 struct program {
@@ -201,7 +204,8 @@ static int write_after_select_and_buffer_space(struct program *program, uint8_t 
     return libvchan_write(program->handle, data, n);
 }
 
-static int write_after_select_wait_and_buffer_space(struct program *program, uint8_t *data, size_t n)
+static int write_after_select_wait_and_buffer_space(struct program *program, uint8_t *data,
+                                                    size_t n)
 {
     while (libvchan_buffer_space(program->handle) < (int)n) {
         select_on(program->handle);
@@ -281,7 +285,8 @@ static void every_reader_gets_everything_from_every_writer(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT(readers) * COUNT(writers); i++) {
-        const struct style *reader = &readers[i % COUNT(readers)], *writer = &writers[i / COUNT(readers)];
+        const struct style *reader = &readers[i % COUNT(readers)],
+                           *writer = &writers[i / COUNT(readers)];
         struct pair pair = pair_open(4096);
         uint64_t total = (uint64_t)rounds(1 << 20);
         struct program in = {pair.server, reader->step, total, (unsigned)i + 1, false, 0};
@@ -318,7 +323,8 @@ static bool duplex_read(struct duplex *duplex, uint64_t *in)
     do {
         if ((duplex->habits & HABIT_DATA_READY) && libvchan_data_ready(duplex->handle) == 0)
             return true;
-        r = libvchan_read(duplex->handle, data, (size_t)(rand_r(&duplex->seed) % (int)sizeof(data)) + 1);
+        r = libvchan_read(duplex->handle, data,
+                          (size_t)(rand_r(&duplex->seed) % (int)sizeof(data)) + 1);
         if (r < 0 || !pattern_matches(data, (size_t)r, *in))
             return false;
         *in += (uint64_t)r;
@@ -333,7 +339,8 @@ static bool duplex_write(struct duplex *duplex, uint64_t *out)
 
     if (n > duplex->total - *out)
         n = (size_t)(duplex->total - *out);
-    if (n == 0 || ((duplex->habits & HABIT_BUFFER_SPACE) && libvchan_buffer_space(duplex->handle) < (int)n))
+    if (n == 0 ||
+        ((duplex->habits & HABIT_BUFFER_SPACE) && libvchan_buffer_space(duplex->handle) < (int)n))
         return true;
     pattern_fill(data, n, *out);
     int r = libvchan_write(duplex->handle, data, n);

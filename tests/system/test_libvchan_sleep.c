@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A program that waits sleeps: it takes no CPU time while nothing happens, and hears of what does. */
+/*
+ * A program that waits sleeps: it takes no CPU time while nothing happens, and hears of what does.
+ */
 #include <pthread.h>
 #include <sys/select.h>
 
@@ -224,7 +226,8 @@ static void waiting_for_the_client_sleeps(void **state)
     for (size_t i = 0; i < COUNT(ways); i++) {
         client_port = next_port++;
         as_domain(0);
-        struct idler idler = {.handle = libvchan_server_init(1, client_port, 0, 0), .done = ways[i]};
+        struct idler idler = {.handle = libvchan_server_init(1, client_port, 0, 0),
+                              .done = ways[i]};
         assert_non_null(idler.handle);
         assert_sleeps_until(&idler, come, NULL);
         libvchan_close(client_handle);
@@ -336,7 +339,8 @@ static int each_setup(void **state)
 static int all_setup(void **state)
 {
     (void)state;
-    vchand_start("[rebalance]\nring-default-max = 4K\n"); /* rings stay as large as they were asked for */
+    /* rings stay as large as they were asked for */
+    vchand_start("[rebalance]\nring-default-max = 4K\n");
     return 0;
 }
 

@@ -15,7 +15,8 @@ struct pair {
 
 static int open_as(int domain, int peer, int port, unsigned flags, size_t size, struct vchan **out)
 {
-    const struct vchan_options options = {.local_domain = domain, .receive_min = size, .send_min = size};
+    const struct vchan_options options = {
+        .local_domain = domain, .receive_min = size, .send_min = size};
 
     return vchan_open(peer, port, flags, &options, out);
 }
@@ -51,7 +52,8 @@ static void a_refused_open_is_explained(void **state)
     assert_non_null(strstr(vchan_explain(), "flags"));
     assert_int_equal(open_as(300, 1, port, VCHAN_OPEN_SERVER, 0, &other), -ENOENT);
     assert_true(strlen(vchan_explain()) > 0);
-    assert_int_equal(open_as(1, 0, next_port++, VCHAN_OPEN_CLIENT | VCHAN_OPEN_NONBLOCK, 0, &other), -ENXIO);
+    assert_int_equal(open_as(1, 0, next_port++, VCHAN_OPEN_CLIENT | VCHAN_OPEN_NONBLOCK, 0, &other),
+                     -ENXIO);
     assert_true(strlen(vchan_explain()) > 0);
     vchan_close(server);
 }
@@ -240,7 +242,8 @@ static void wait_tells_of_every_condition(void **state)
     assert_int_equal(vchan_wait(server, VCHAN_IS_CONNECTED, 0), -EAGAIN);
     assert_int_equal(vchan_wait(server, VCHAN_CAN_WRITE, 0), VCHAN_CAN_WRITE);
     assert_int_equal(open_as(1, 0, port, VCHAN_OPEN_CLIENT, 0, &client), 0);
-    assert_int_equal(vchan_wait(server, VCHAN_IS_CONNECTED, 5000), VCHAN_IS_CONNECTED | VCHAN_CAN_WRITE);
+    assert_int_equal(vchan_wait(server, VCHAN_IS_CONNECTED, 5000),
+                     VCHAN_IS_CONNECTED | VCHAN_CAN_WRITE);
     assert_int_equal(vchan_write(client, "x", 1, 0), 1);
     assert_true((unsigned)vchan_wait(server, VCHAN_CAN_READ, 5000) & VCHAN_CAN_READ);
     pthread_create(&thread, NULL, close_soon, client);
@@ -363,7 +366,8 @@ static int each_setup(void **state)
 static int all_setup(void **state)
 {
     (void)state;
-    vchand_start("[rebalance]\nring-default-max = 4K\n"); /* rings stay as large as they were asked for */
+    /* rings stay as large as they were asked for */
+    vchand_start("[rebalance]\nring-default-max = 4K\n");
     return 0;
 }
 

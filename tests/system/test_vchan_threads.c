@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Several threads and event loops on the native interface, for thousands of rounds at random timings: no
- * wake-up is lost. A watchdog ends a hang.
+ * Several threads and event loops on the native interface, for thousands of rounds at random
+ * timings: no wake-up is lost. A watchdog ends a hang.
  */
 #include <poll.h>
 #include <pthread.h>
@@ -53,7 +53,8 @@ static void *write_all(void *context)
     uint8_t data[3000];
 
     for (uint64_t done = 0; done < worker->total;) {
-        size_t n = (size_t)rand_r(&worker->seed) % (rand_r(&worker->seed) % 4 ? 50 : sizeof(data)) + 1;
+        size_t n =
+            (size_t)rand_r(&worker->seed) % (rand_r(&worker->seed) % 4 ? 50 : sizeof(data)) + 1;
         n = n < worker->total - done ? n : (size_t)(worker->total - done);
         pattern_fill(data, n, done);
         ssize_t r = vchan_write(worker->v, data, n, VCHAN_FOREVER);
@@ -72,7 +73,8 @@ static void *read_all(void *context)
     uint8_t data[3000];
 
     for (uint64_t done = 0; done < worker->total;) {
-        size_t n = (size_t)rand_r(&worker->seed) % (rand_r(&worker->seed) % 4 ? 50 : sizeof(data)) + 1;
+        size_t n =
+            (size_t)rand_r(&worker->seed) % (rand_r(&worker->seed) % 4 ? 50 : sizeof(data)) + 1;
         ssize_t r = vchan_read(worker->v, data, n, VCHAN_FOREVER);
         if (r <= 0 || !pattern_matches(data, (size_t)r, done))
             return NULL;
@@ -115,7 +117,8 @@ static void *loop_both(void *context)
     struct pollfd ready = {.fd = vchan_poll_fd(worker->v), .events = POLLIN};
 
     while (in < worker->total || out < worker->total) {
-        unsigned wanted = (in < worker->total ? VCHAN_CAN_READ : 0) | (out < worker->total ? VCHAN_CAN_WRITE : 0);
+        unsigned wanted =
+            (in < worker->total ? VCHAN_CAN_READ : 0) | (out < worker->total ? VCHAN_CAN_WRITE : 0);
         if (vchan_poll_arm(worker->v, wanted) == 0 && poll(&ready, 1, -1) != 1)
             return NULL;
         size_t n = (size_t)rand_r(&worker->seed) % sizeof(data) + 1;
@@ -143,7 +146,8 @@ static void *wait_both(void *context)
     uint64_t in = 0, out = 0;
 
     while (in < worker->total || out < worker->total) {
-        unsigned wanted = (in < worker->total ? VCHAN_CAN_READ : 0) | (out < worker->total ? VCHAN_CAN_WRITE : 0);
+        unsigned wanted =
+            (in < worker->total ? VCHAN_CAN_READ : 0) | (out < worker->total ? VCHAN_CAN_WRITE : 0);
         int r_wait = vchan_wait(worker->v, wanted, VCHAN_FOREVER);
         if (r_wait < 0)
             return NULL;
@@ -156,7 +160,8 @@ static void *wait_both(void *context)
             out += r > 0 ? (uint64_t)r : 0;
         }
         if (holds & VCHAN_CAN_READ) {
-            ssize_t r = vchan_read(worker->v, data, (size_t)rand_r(&worker->seed) % sizeof(data) + 1, 0);
+            ssize_t r =
+                vchan_read(worker->v, data, (size_t)rand_r(&worker->seed) % sizeof(data) + 1, 0);
             if (r <= 0 || !pattern_matches(data, (size_t)r, in))
                 return NULL;
             in += (uint64_t)r;
@@ -223,7 +228,8 @@ static void *receive_messages(void *context)
     uint32_t size;
 
     for (int i = 0; i < messages->count; i++) {
-        if (vchan_receive(messages->v, &size, sizeof(size), VCHAN_FOREVER) != sizeof(size) || size > sizeof(data))
+        if (vchan_receive(messages->v, &size, sizeof(size), VCHAN_FOREVER) != sizeof(size) ||
+            size > sizeof(data))
             return NULL;
         if (size > 4 && vchan_receive(messages->v, data, size - 4, 0) != (ssize_t)size - 4)
             return NULL;
@@ -238,7 +244,8 @@ static void *receive_messages(void *context)
 static void messages_are_seen_whole(void **state)
 {
     struct pair pair = pair_open(4096);
-    struct messages out = {pair.ends[0], rounds(100000), 1, false}, in = {pair.ends[1], rounds(100000), 2, false};
+    struct messages out = {pair.ends[0], rounds(100000), 1, false},
+                    in = {pair.ends[1], rounds(100000), 2, false};
     pthread_t threads[2];
 
     (void)state;

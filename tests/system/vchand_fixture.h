@@ -52,13 +52,15 @@ static inline bool vchand_answers(void)
 static inline void vchand_exec(const char *program, const char *config)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    execl(program, "vchand", "--config", config, "--runtime-dir", vchand.directory, "--log-level", "error",
-          (char *)NULL);
+    execl(program, "vchand", "--config", config, "--runtime-dir", vchand.directory, "--log-level",
+          "error", (char *)NULL);
     perror(program);
     _exit(127);
 }
 
-/* Starts it with the given lines of configuration; VCHAN_RUNTIME_DIR says where it is from now on. */
+/*
+ * Starts it with the given lines of configuration; VCHAN_RUNTIME_DIR says where it is from now on.
+ */
 static inline void vchand_start(const char *configuration)
 {
     const char *bin = getenv("VCHAN_BIN");

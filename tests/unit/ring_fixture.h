@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A small region with one channel, in this process: both ends and the broker's side, for tests of ring/.
+ * A small region with one channel, in this process: both ends and the broker's side, for tests of
+ * ring/.
  */
 #ifndef VCHAN_TESTS_RING_FIXTURE_H
 #define VCHAN_TESTS_RING_FIXTURE_H
@@ -35,7 +36,8 @@ struct ring_fixture {
 /* An extent by its first block and its number of blocks. */
 static inline struct ring_extent fixture_blocks(uint64_t first, uint64_t count)
 {
-    return (struct ring_extent){FIXTURE_DATA + first * LAYOUT_BLOCK_BYTES, count * LAYOUT_BLOCK_BYTES};
+    return (struct ring_extent){FIXTURE_DATA + first * LAYOUT_BLOCK_BYTES,
+                                count * LAYOUT_BLOCK_BYTES};
 }
 
 static inline void fixture_open(struct ring_fixture *f, uint64_t first_block, uint64_t blocks)
@@ -44,12 +46,15 @@ static inline void fixture_open(struct ring_fixture *f, uint64_t first_block, ui
 
     assert_true(fd >= 0);
     assert_int_equal(ftruncate(fd, FIXTURE_BYTES), 0);
-    f->memory = (struct ring_memory){.descriptor = fd, .size_bytes = FIXTURE_BYTES, .data_offset = FIXTURE_DATA};
+    f->memory = (struct ring_memory){
+        .descriptor = fd, .size_bytes = FIXTURE_BYTES, .data_offset = FIXTURE_DATA};
     assert_int_equal(ring_memory_map_page(&f->memory, LAYOUT_CHANNEL_PAGE_BYTES, &f->page), 0);
     f->page->channel.state = LAYOUT_CHANNEL_CONNECTED;
     f->page->channel.fence_sleep = !order_register();
-    ring_geometry_init(&f->geometry, &f->page->ring[LAYOUT_SERVER_SENDS], fixture_blocks(first_block, blocks));
-    ring_producer_init(&f->producer, f->page, LAYOUT_SERVER_SENDS, &f->memory, 0, LAYOUT_BLOCK_BYTES);
+    ring_geometry_init(&f->geometry, &f->page->ring[LAYOUT_SERVER_SENDS],
+                       fixture_blocks(first_block, blocks));
+    ring_producer_init(&f->producer, f->page, LAYOUT_SERVER_SENDS, &f->memory, 0,
+                       LAYOUT_BLOCK_BYTES);
     ring_consumer_init(&f->consumer, f->page, LAYOUT_SERVER_SENDS, &f->memory, 0);
 }
 
@@ -102,7 +107,8 @@ static inline int fixture_read(struct ring_fixture *f, size_t n)
 }
 
 /* A whole reclaim round for this ring. */
-static inline enum ring_pin fixture_reclaim(struct ring_fixture *f, unsigned dead, struct ring_extent *old)
+static inline enum ring_pin fixture_reclaim(struct ring_fixture *f, unsigned dead,
+                                            struct ring_extent *old)
 {
     if (!ring_reclaim_begin(&f->geometry, dead))
         return RING_PIN_FOLLOWING;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The library's end of the control protocol, against a broker that the test plays on a socket pair. */
+/*
+ * The library's end of the control protocol, against a broker that the test plays on a socket pair.
+ */
 #include "client/connection.h"
 
 #include <errno.h>
@@ -48,7 +50,8 @@ static void reply_text(struct fixture *fixture, uint32_t seq, const char *senten
 
     memcpy(text.text, sentence, strlen(sentence));
     assert_int_equal(
-        proto_reply(fixture->broker, PROTO_EXPLAIN, seq, 0, &text, sizeof(text), NULL, 0, NULL, 0), 0);
+        proto_reply(fixture->broker, PROTO_EXPLAIN, seq, 0, &text, sizeof(text), NULL, 0, NULL, 0),
+        0);
 }
 
 static int call_list(struct fixture *fixture, struct proto_message *message)
@@ -56,7 +59,8 @@ static int call_list(struct fixture *fixture, struct proto_message *message)
     const struct proto_list list = {.channel = PROTO_ANY};
     struct patience patience = {.timeout_ms = 20};
 
-    return connection_call(&fixture->connection, PROTO_LIST_DOMAINS, &list, sizeof(list), message, &patience);
+    return connection_call(&fixture->connection, PROTO_LIST_DOMAINS, &list, sizeof(list), message,
+                           &patience);
 }
 
 static void requests_are_numbered_from_one(void **state)
@@ -66,12 +70,14 @@ static void requests_are_numbered_from_one(void **state)
     uint32_t seq = 0;
 
     assert_int_equal(connection_greet(&fixture->connection, 7), 0);
-    assert_int_equal(connection_request(&fixture->connection, PROTO_CHANNEL_CLOSE, NULL, 0, &seq), 0);
+    assert_int_equal(connection_request(&fixture->connection, PROTO_CHANNEL_CLOSE, NULL, 0, &seq),
+                     0);
     assert_int_equal(seq, 3);
     for (uint32_t i = 1; i <= 3; i++) {
         assert_int_equal(proto_receive(fixture->broker, &message, 0), 1);
         assert_int_equal(message.header.seq, i);
-        assert_int_equal(proto_request_check(message.header.id, message.body, message.header.size), 0);
+        assert_int_equal(proto_request_check(message.header.id, message.body, message.header.size),
+                         0);
     }
 }
 
@@ -90,7 +96,8 @@ static void replies_to_older_requests_are_passed_over(void **state)
     struct proto_message message;
 
     fixture->connection.seq = 1;
-    proto_reply(fixture->broker, PROTO_GET_VERSION, 1, 0, &version, sizeof(version), NULL, 0, NULL, 0);
+    proto_reply(fixture->broker, PROTO_GET_VERSION, 1, 0, &version, sizeof(version), NULL, 0, NULL,
+                0);
     proto_reply(fixture->broker, PROTO_LIST_DOMAINS, 2, 0, &list, sizeof(list), NULL, 0, NULL, 0);
     assert_int_equal(call_list(fixture, &message), 0);
     assert_int_equal(message.header.seq, 2);
@@ -114,7 +121,8 @@ static void a_reply_of_another_command_or_size_is_rubbish(void **state)
 
     proto_reply(fixture->broker, PROTO_LIST_RINGS, 1, 0, &list, sizeof(list), NULL, 0, NULL, 0);
     assert_int_equal(call_list(fixture, &message), -EPROTO);
-    proto_reply(fixture->broker, PROTO_LIST_DOMAINS, 2, 0, &list, sizeof(list) - 8, NULL, 0, NULL, 0);
+    proto_reply(fixture->broker, PROTO_LIST_DOMAINS, 2, 0, &list, sizeof(list) - 8, NULL, 0, NULL,
+                0);
     assert_int_equal(call_list(fixture, &message), -EPROTO);
     proto_reply(fixture->broker, 999, 3, 0, NULL, 0, NULL, 0, NULL, 0);
     assert_int_equal(call_list(fixture, &message), -EPROTO);
@@ -165,7 +173,8 @@ static void the_sentence_of_the_broker_is_kept(void **state)
 
 static void no_patience_does_not_wait_and_for_ever_is_minus_one(void **state)
 {
-    struct patience none = {.timeout_ms = 0}, ever = {.timeout_ms = -1}, some = {.timeout_ms = 1000};
+    struct patience none = {.timeout_ms = 0}, ever = {.timeout_ms = -1},
+                    some = {.timeout_ms = 1000};
 
     (void)state;
     assert_int_equal(patience_left_ms(&none), 0);

@@ -93,7 +93,8 @@ static void test_padding_must_be_zero(void **state)
 
 static void test_numbers_out_of_range_are_einval(void **state)
 {
-    const struct proto_channel_open sound = {.mode = PROTO_OPEN_CLIENT, .port = 5000, .peer_domain = 3};
+    const struct proto_channel_open sound = {
+        .mode = PROTO_OPEN_CLIENT, .port = 5000, .peer_domain = 3};
     struct proto_channel_open open = sound;
     struct proto_ring_set set = {.fields = PROTO_SET_WEIGHT, .weight = 0};
     struct proto_event_broken broken = {.ring = 0, .text = "no end"};
@@ -111,7 +112,8 @@ static void test_numbers_out_of_range_are_einval(void **state)
     open.flags = 2;
     assert_int_equal(proto_request_check(PROTO_CHANNEL_OPEN, &open, sizeof(open)), -EINVAL);
     assert_int_equal(proto_request_check(PROTO_RING_SET, &set, sizeof(set)), -EINVAL);
-    set = (struct proto_ring_set){.fields = PROTO_SET_MIN | PROTO_SET_MAX, .min_bytes = 2, .max_bytes = 1};
+    set = (struct proto_ring_set){
+        .fields = PROTO_SET_MIN | PROTO_SET_MAX, .min_bytes = 2, .max_bytes = 1};
     assert_int_equal(proto_request_check(PROTO_RING_SET, &set, sizeof(set)), -EINVAL);
     assert_int_equal(proto_event_check(PROTO_EVENT_BROKEN, &broken, sizeof(broken)), 0);
     memset(broken.text, 'x', sizeof(broken.text));

@@ -208,7 +208,8 @@ static void test_a_promise_survives_a_shrink(void **state)
     ring_geometry_publish(&f.geometry, fixture_blocks(16, 1));
     assert_int_equal(fixture_reclaim(&f, 0, &old), RING_PIN_PROMISE);
     assert_int_equal(fixture_write(&f, 30000), 30000);
-    assert_int_equal(fixture_write(&f, 2000), 2000); /* the promise is kept, what is left of it fits the new extent */
+    /* the promise is kept, what is left of it fits the new extent */
+    assert_int_equal(fixture_write(&f, 2000), 2000);
     assert_int_equal(fixture_read(&f, 40000), 32000);
     assert_true(ring_geometry_followed(&f.geometry, &old));
     fixture_close(&f);
@@ -339,7 +340,8 @@ static void test_more_than_this_extent_holds_waits_for_the_larger_one(void **sta
     fixture_open(&f, 0, 1);
     assert_int_equal(fixture_write(&f, 1), 1);
     ring_geometry_publish(&f.geometry, fixture_blocks(8, 1));
-    assert_int_equal(fixture_write(&f, 1), 1); /* in the second extent; the consumer has not looked */
+    /* in the second extent; the consumer has not looked */
+    assert_int_equal(fixture_write(&f, 1), 1);
     assert_int_equal(fixture_write(&f, 8192), -EMSGSIZE);
     assert_int_equal(fixture_read(&f, 2), 2);
     assert_int_equal(ring_consumer_peek(&f.consumer, 8192, &span), -EMSGSIZE);
@@ -416,7 +418,8 @@ static void test_counters_count(void **state)
     assert_int_equal(sample.stalls, 1);
     ring_sample_epoch(f.geometry.shared, 1);
     ring_sample_take(f.geometry.shared, 4096, 1, &sample);
-    assert_int_equal(sample.high_water_bytes, 300); /* what is held now: the consumer has not looked yet */
+    /* what is held now: the consumer has not looked yet */
+    assert_int_equal(sample.high_water_bytes, 300);
     fixture_close(&f);
 }
 

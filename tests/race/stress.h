@@ -23,6 +23,11 @@ struct stress_options {
     bool kill_consumer;
 };
 
+/* A run goes on until this much has happened, within reason. */
+#define STRESS_BYTES_MIN 100000u
+#define STRESS_GENERATIONS_MIN 50u
+#define STRESS_FOLLOWED_MIN 10u
+
 struct stress_result {
     bool failed;
     char why[160];

@@ -51,7 +51,8 @@ static void run(struct stress_options options)
                   (unsigned long long)result.pinned);
     assert_false(result.failed);
     /* A run in which nothing happened shows nothing. */
-    assert_true(result.bytes > 100000 && result.generations > 50 && result.followed > 10);
+    assert_true(result.bytes > STRESS_BYTES_MIN && result.generations > STRESS_GENERATIONS_MIN &&
+                result.followed > STRESS_FOLLOWED_MIN);
 }
 
 static void test_processes_without_fences(void **state)

@@ -54,7 +54,10 @@ for _ in $(seq 100); do
 done
 
 head -c 3000000 /dev/urandom >"$tree/sent"
-sleep 100 | VCHAN_DOMAIN=0 timeout 60 "$tree/pump" server 1 5000 >"$tree/received" &
+# Its standard input stays open, and silent, for as long as this script runs.
+mkfifo "$tree/silence"
+exec 9<>"$tree/silence"
+VCHAN_DOMAIN=0 timeout 60 "$tree/pump" server 1 5000 <"$tree/silence" >"$tree/received" 9<&- &
 server=$!
 VCHAN_DOMAIN=1 timeout 60 "$tree/pump" client 0 5000 <"$tree/sent"
 for _ in $(seq 200); do

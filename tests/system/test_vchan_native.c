@@ -143,7 +143,7 @@ static void a_wait_ends_with_its_timeout(void **state)
     assert_int_equal(vchan_wait(pair.client, VCHAN_IS_GONE, 50), -ETIMEDOUT);
     assert_int_equal(vchan_wait(pair.client, VCHAN_CAN_READ, 0), -EAGAIN);
     assert_true(now_s() - begin_s >= 0.2);
-    assert_true(now_s() - begin_s < 2);
+    assert_true(now_s() - begin_s < 20); /* busy machines are slow, not this slow */
     pair_close(&pair);
 }
 

@@ -148,7 +148,7 @@ static void *read_on(void *context)
                                  decisions[i].channel != (uint32_t)decisions[i].number;
                 last = decisions[i].number;
             }
-            reader->seen += count;
+            order_store_plain(&reader->seen, reader->seen + count);
             cursor = next;
         } while (next);
     }
@@ -163,7 +163,7 @@ static void reader_never_sees_half_a_record(void **state)
     pthread_t thread;
 
     assert_int_equal(pthread_create(&thread, NULL, read_on, &reader), 0);
-    for (uint32_t i = 101; i < 20000; i++) {
+    for (uint32_t i = 101; i < 20000 || order_load_plain(&reader.seen) == 0; i++) {
         const struct proto_decision decision = {.channel = i};
         history_add(reader.history, &decision);
         history_finish(reader.history, i - 50, PROTO_OUTCOME_DONE, i);

@@ -172,9 +172,10 @@ int proto_receive(int socket, struct proto_message *message, int flags)
     else if (header.msg_flags & MSG_TRUNC)
         r = -EMSGSIZE;
     else if ((size_t)n < sizeof(message->header) ||
-             (size_t)n != sizeof(message->header) + message->header.size || surplus > 0 ||
-             (header.msg_flags & MSG_CTRUNC))
+             (size_t)n != sizeof(message->header) + message->header.size || surplus > 0)
         r = -EBADMSG;
+    else if (header.msg_flags & MSG_CTRUNC) /* there was room for one more than any message has */
+        r = -EMFILE;
     if (r <= 0)
         proto_message_close(message);
     return r;

@@ -55,9 +55,9 @@ int proto_reply(int socket, uint16_t id, uint32_t seq, int err, const void *body
 
 /*
  * Receives one message. 1: there is one; 0: the peer has closed; -errno: -EAGAIN on a non-blocking
- * socket,
- * -EMSGSIZE (larger than the limit), -EBADMSG (shorter than its header says, or longer, or with
- * more descriptors than any message has). flags: MSG_DONTWAIT or 0.
+ * socket, -EMSGSIZE (larger than the limit), -EBADMSG (shorter than its header says, or longer, or
+ * with more descriptors than any message has), -EMFILE (this process has no room for those that
+ * came). flags: MSG_DONTWAIT or 0.
  */
 int proto_receive(int socket, struct proto_message *message, int flags);
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -213,6 +214,26 @@ static void test_surplus_descriptors_are_closed_and_refused(void **state)
     close_pair(pair);
 }
 
+static void test_descriptors_that_find_no_room_are_emfile(void **state)
+{
+    struct rlimit limit, few;
+    int pair[2], attached[3] = {0, 1, 2};
+    (void)state;
+    make_pair(pair);
+    assert_int_equal(proto_send(pair[0], 5, 1, NULL, 0, NULL, 0, attached, 3), 0);
+    int next = dup(0);
+    close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    few = (struct rlimit){.rlim_cur = (rlim_t)next + 1, .rlim_max = limit.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    assert_int_equal(proto_receive(pair[1], &message, 0), -EMFILE);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    int after = dup(0);
+    assert_int_equal(after, next); /* nothing stayed open */
+    close(after);
+    close_pair(pair);
+}
+
 static void test_a_closed_peer_reads_as_zero_and_sends_epipe(void **state)
 {
     int pair[2];
@@ -256,6 +277,7 @@ int main(void)
         cmocka_unit_test(test_lengths_that_lie_are_ebadmsg),
         cmocka_unit_test(test_larger_than_the_limit_is_emsgsize),
         cmocka_unit_test(test_surplus_descriptors_are_closed_and_refused),
+        cmocka_unit_test(test_descriptors_that_find_no_room_are_emfile),
         cmocka_unit_test(test_a_closed_peer_reads_as_zero_and_sends_epipe),
         cmocka_unit_test(test_the_socket_path_follows_the_environment),
     };

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Completion of vchanctl for bash. Channels and domains are asked of the broker that runs, if one does.
+# Completion of vchanctl for bash (with the package bash-completion). Channels and domains are asked
+# of the broker that runs, if one does.
 
-# Asks the broker that the command line names. A broker that does not answer must not block the shell.
+# Asks the broker that the command line names. A broker that does not answer must not block the
+# shell.
 _vchanctl_ask()
 {
     timeout 2 "${words[0]}" "${_vchanctl_socket[@]}" --json "$@" 2>/dev/null
 }
 
-# What --json list says, a channel a line: NUMBER SERVER PORT. One field a line is how vchanctl writes JSON.
+# What --json list says, a channel a line: NUMBER SERVER PORT. One field a line is how vchanctl
+# writes JSON.
 _vchanctl_channels()
 {
     _vchanctl_ask list | awk -F'[:,]' '

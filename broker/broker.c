@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,10 +19,6 @@
 #include "broker/sandbox.h"
 #include "ring/order.h"
 
-/* New clients in a row; then others have their turn. */
-#define ACCEPTS_A_TURN 32
-/* After running out of descriptors, before accepting again. */
-#define ACCEPT_PAUSE_US 500000u
 /* Descriptors of the broker's own, with room to spare. */
 #define DESCRIPTORS_OWN 64u
 
@@ -98,60 +93,6 @@ int broker_quota_set(struct broker *broker, uint32_t number, uint64_t quota_byte
         return r;
     order_store_plain(&domain->quota_bytes, quota_bytes);
     domains_settle(&broker->domains, domain);
-    return 0;
-}
-
-static int on_accept_pause_over(sd_event_source *source, uint64_t now_us, void *context)
-{
-    struct broker *broker = context;
-
-    (void)source;
-    (void)now_us;
-    return sd_event_source_set_enabled(broker->accept_source, SD_EVENT_ON);
-}
-
-/* The listening socket stays readable, so without a pause the loop would spin. */
-static int pause_accepting(struct broker *broker, int err)
-{
-    log_warning(&broker->log, "cannot accept a client: %s; trying again in %u ms", strerror(-err),
-                ACCEPT_PAUSE_US / 1000);
-    int r = sd_event_add_time_relative(broker->event, NULL, CLOCK_MONOTONIC, ACCEPT_PAUSE_US, 0,
-                                       on_accept_pause_over, broker);
-    return r < 0 ? r : sd_event_source_set_enabled(broker->accept_source, SD_EVENT_OFF);
-}
-
-static void turn_away(struct broker *broker, int descriptor)
-{
-    uint32_t left_out;
-
-    close(descriptor);
-    if (log_limit_admits(&broker->peer_lines, 100, broker_now_ns(), &left_out))
-        log_warning(&broker->log,
-                    "a client was turned away: there are %u connections already (connections=)",
-                    broker->connection_count);
-}
-
-static int on_client(sd_event_source *source, int listening, uint32_t events, void *context)
-{
-    struct broker *broker = context;
-    struct connection *connection;
-
-    (void)source;
-    (void)events;
-    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-        int descriptor = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (descriptor < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
-            return 0;
-        if (descriptor < 0)
-            return pause_accepting(broker, -errno);
-        if (broker->connection_count >= broker->config.connections) {
-            turn_away(broker, descriptor);
-            continue;
-        }
-        int r = connection_new(broker, descriptor, &connection);
-        if (r < 0)
-            log_warning(&broker->log, "cannot serve a client: %s", strerror(-r));
-    }
     return 0;
 }
 
@@ -236,8 +177,8 @@ static int make_zones(struct broker *broker)
 
 static int add_sources(struct broker *broker)
 {
-    int r = sd_event_add_io(broker->event, &broker->accept_source, broker->listener.descriptor,
-                            EPOLLIN, on_client, broker);
+    int r = crowd_open(broker);
+
     if (r >= 0)
         r = sd_event_add_io(broker->event, NULL, broker->channels.retired.event_fd, EPOLLIN,
                             on_retired, broker);
@@ -342,6 +283,7 @@ int broker_init(struct broker *broker, struct config *config, const char *config
     CDS_INIT_LIST_HEAD(&broker->connections);
     CDS_INIT_LIST_HEAD(&broker->doomed);
     waitlist_init(&broker->waitlist);
+    crowd_init(&broker->crowd);
     int r = config_path && !(broker->config_path = strdup(config_path))
               ? -ENOMEM
               : init_all(broker, runtime_directory);
@@ -384,6 +326,7 @@ void broker_deinit(struct broker *broker)
     mover_free(broker->mover);
     broker->mover = NULL;
     end_channels(broker);
+    crowd_deinit(&broker->crowd);
     rebalancer_free(broker->rebalancer);
     /* All records that were given to call_rcu, before the tables and regions they point to. */
     rcu_finish();
@@ -393,7 +336,6 @@ void broker_deinit(struct broker *broker)
     for (uint32_t i = 0; i < broker->zone_count; i++)
         zone_free(broker->zones[i]);
     free(broker->zones);
-    sd_event_source_unref(broker->accept_source);
     sd_event_unref(broker->event);
     config_deinit(&broker->config);
     free(broker->config_path);

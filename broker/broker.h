@@ -15,6 +15,7 @@
 
 #include "broker/channel.h"
 #include "broker/config.h"
+#include "broker/crowd.h"
 #include "broker/domain.h"
 #include "broker/listener.h"
 #include "broker/log.h"
@@ -31,8 +32,8 @@ struct broker {
     struct config config;
     char *config_path; /* to read again at SIGHUP; NULL: none was read */
     sd_event *event;
-    sd_event_source *accept_source;
     struct listener listener;
+    struct crowd crowd;
     struct zone **zones; /* constant after setup, any thread */
     uint32_t zone_count;
     uint32_t channels_max; /* of all zones */

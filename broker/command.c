@@ -90,6 +90,7 @@ static int hello(struct connection *connection, const struct proto_message *mess
         connection->pid = request->pid;
     connection->allow = proto_allow_default(
         request->domain == PROTO_DOMAIN_HOST ? PROTO_MAY_ANY | PROTO_MAY_ADMIN : PROTO_MAY_ANY);
+    crowd_greeted(connection);
     connection->state = CONNECTION_READY;
     reply(connection, message, &answer, sizeof(answer));
     return 0;

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -66,7 +65,6 @@ static void connection_free(struct connection *connection)
     struct broker *broker = connection->broker;
 
     cds_list_del(&connection->link);
-    sd_event_source_disable_unref(connection->source);
     wire_drop(connection->wire);
     free(connection->explanation);
     free(connection);
@@ -98,15 +96,14 @@ void connection_doom(struct connection *connection, const char *why)
         connection_log(connection, LOG_WARNING, "connection closed: %s", why);
     else
         connection_log(connection, LOG_DEBUG, "connection closed by the client");
+    crowd_leave(connection);
     if (connection->state >= CONNECTION_READY) {
         connection_leave(connection);
         count_in_domain(connection, -1);
     }
     connection->state = CONNECTION_DOOMED;
-    /* Now, and not when the inspector drops the wire: the client is to see it, and whoever polls
-     * the source. */
+    /* Now, and not when the inspector drops the wire: the client is to see it. */
     shutdown(connection->wire->descriptor, SHUT_RDWR);
-    sd_event_source_set_enabled(connection->source, SD_EVENT_OFF);
     cds_list_del(&connection->link);
     cds_list_add(&connection->link, &connection->broker->doomed);
 }
@@ -230,21 +227,15 @@ static void receive_one(struct connection *connection)
         connection_doom(connection, strerror(-r));
 }
 
-static int on_readable(sd_event_source *source, int descriptor, uint32_t events, void *context)
+void connection_serve(struct connection *connection)
 {
-    struct connection *connection = context;
-    struct broker *broker = connection->broker;
-    struct pollfd more = {.fd = descriptor, .events = POLLIN};
+    struct pollfd more = {.fd = connection->wire->descriptor, .events = POLLIN};
 
-    (void)source;
-    (void)events;
     for (int i = 0; i < MESSAGES_A_TURN && connection->state != CONNECTION_DOOMED; i++) {
         receive_one(connection);
         if (connection->state == CONNECTION_DOOMED || poll(&more, 1, 0) <= 0)
             break;
     }
-    connection_free_doomed(broker);
-    return 0;
 }
 
 int connection_new(struct broker *broker, int descriptor, struct connection **out)
@@ -269,8 +260,7 @@ int connection_new(struct broker *broker, int descriptor, struct connection **ou
         connection->uid = peer.uid;
     }
     connection->allow = proto_allow_default(PROTO_MAY_ANY);
-    r = sd_event_add_io(broker->event, &connection->source, descriptor, EPOLLIN, on_readable,
-                        connection);
+    r = crowd_join(connection);
     if (r < 0) {
         connection_free(connection);
         return r;

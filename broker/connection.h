@@ -12,7 +12,8 @@
  *                                         +---------------------+-------------+
  *                                                CHANNEL_CLOSE
  *      any state ---> DOOMED ---> freed
- *          the client goes, breaks the rules of the transport, or does not read
+ *          the client goes, breaks the rules of the transport, does not read, or takes too long
+ *          to get to READY
  *
  * Allowed: the CHECKs always; GET_VERSION before READY; HELLO in VERSIONED; CHANNEL_OPEN in READY;
  * CHANNEL_CLOSE in WAITING and OPEN; all others from READY on. What comes in another state gets
@@ -31,7 +32,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <systemd/sd-event.h>
 #include <urcu/list.h>
 
 #include "broker/channel.h"
@@ -60,9 +60,10 @@ enum connection_state {
 
 struct connection {
     struct cds_list_head link; /* owner: broker.connections, or broker.doomed in state DOOMED */
+    struct cds_list_head silent; /* owner: crowd.silent, before READY */
+    uint64_t arrived_ns;
     struct broker *broker;
     struct wire *wire;
-    sd_event_source *source;
     enum connection_state state;
     uint32_t last_seq;
     uint32_t domain; /* from READY on */
@@ -81,6 +82,9 @@ struct connection {
 
 /* A client has come: descriptor is taken over. 0 or -errno (it is closed then). */
 int connection_new(struct broker *broker, int descriptor, struct connection **out);
+
+/* Takes what it has sent, some messages at most. It may be doomed: then nothing happens. */
+void connection_serve(struct connection *connection);
 
 /* Frees all that are doomed: between two events, and at the end. */
 void connection_free_doomed(struct broker *broker);

@@ -151,6 +151,9 @@ static int broker_info(struct connection *connection, const struct proto_message
     return 0;
 }
 
+/* Rounds that one client may have under way: who sends more without waiting for answers floods. */
+#define ROUNDS_A_CLIENT 16u
+
 /* Who asked for a round: the connection may go before the answer comes. */
 struct asker {
     struct wire *wire;
@@ -174,6 +177,7 @@ static void on_rebalanced(void *data, int error, const struct proto_decision *de
 
     wire_reply(asker->wire, PROTO_REBALANCE, asker->seq, error, &answer, sizeof(answer), decisions,
                answer.count * sizeof(*decisions));
+    asker->wire->rounds--;
     wire_drop(asker->wire);
     free(data);
 }
@@ -181,8 +185,12 @@ static void on_rebalanced(void *data, int error, const struct proto_decision *de
 static int rebalance(struct connection *connection, const struct proto_message *message)
 {
     const struct proto_rebalance *request = (const void *)message->body;
-    struct asker *asker = malloc(sizeof(*asker));
 
+    if (connection->wire->rounds >= ROUNDS_A_CLIENT) {
+        connection_doom(connection, "it asks for more rounds than it takes");
+        return 0;
+    }
+    struct asker *asker = malloc(sizeof(*asker));
     if (!asker)
         return -ENOMEM;
     *asker = (struct asker){.wire = wire_hold(connection->wire), .seq = message->header.seq};
@@ -191,8 +199,10 @@ static int rebalance(struct connection *connection, const struct proto_message *
     if (r < 0) {
         wire_drop(asker->wire);
         free(asker);
+        return r;
     }
-    return r;
+    connection->wire->rounds++;
+    return 0;
 }
 
 static int ring_set(struct connection *connection, const struct proto_message *message)

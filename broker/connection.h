@@ -46,6 +46,7 @@ struct wire {
     int descriptor;
     uint32_t users;       /* atomic: the last one closes it */
     uint32_t inspections; /* atomic: that the inspector has not answered yet */
+    uint32_t rounds;      /* event loop: REBALANCEs that are not answered yet */
     uint32_t failed;      /* plain: wire_reply could not send, and has shut the socket down */
 };
 

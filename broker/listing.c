@@ -35,8 +35,8 @@ static bool list_domain(const struct broker *broker, uint32_t number, uint32_t a
 {
     const struct domain *domain = domains_find(&broker->domains, number);
 
-    (void)
-        asker; /* names and states of domains are everybody's: they are needed to open a channel */
+    /* Names and states of domains are everybody's: they are needed to open a channel. */
+    (void)asker;
     (void)now_ns;
     if (!domain)
         return true;

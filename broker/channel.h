@@ -71,7 +71,7 @@ struct channel_ring_view {
 struct channel_ring {
     /* Event loop; call channel_ring_publish after a change. */
     struct ring_geometry geometry;
-    uint64_t min_bytes; /* never smaller: what the server asked for */
+    uint64_t min_bytes; /* never smaller: what the server asked for; whole blocks, like all sizes */
     uint64_t max_bytes;
     uint32_t weight;
     enum ring_pin pin;
@@ -137,7 +137,7 @@ struct channel *channels_next(const struct channels *channels, struct cds_lfht_i
 
 struct channel_wishes {
     uint64_t min_bytes[2]; /* of each ring; powers of two, at least a block */
-    uint64_t max_bytes[2];
+    uint64_t max_bytes[2]; /* whole blocks, not below the minimum */
     uint32_t weight;
     bool fence_sleep;
 };

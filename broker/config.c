@@ -39,6 +39,7 @@ static const struct {
 enum kind {
     KIND_NUMBER,
     KIND_SIZE,
+    KIND_BLOCKS, /* a size in whole blocks of the region */
     KIND_BOOLEAN,
     KIND_MODE,
     KIND_LEVEL,
@@ -78,8 +79,8 @@ static const struct key keys[] = {
     {SECTION_BROKER, "socket-group", KIND_WORD, BROKER(socket_group), 0, 0, "the name of a group"},
     {SECTION_BROKER, "policy", KIND_WORD, BROKER(policy_name), 0, 0, "default or static"},
     {SECTION_BROKER, "sandbox", KIND_BOOLEAN, BROKER(sandbox), 0, 0, "yes or no"},
-    {SECTION_REBALANCE, "ring-default-max", KIND_SIZE, BROKER(ring_max_bytes), 4096, 1ull << 46,
-     "bytes, at least 4096, such as 16M"},
+    {SECTION_REBALANCE, "ring-default-max", KIND_BLOCKS, BROKER(ring_max_bytes), 4096, 1ull << 46,
+     "bytes, such as 16M, in whole blocks of 4K, at least one"},
     /* The ranges are those of policy_config_check, which has the last word. */
     POLICY("period-ms", period_ms, 10, 60000),
     POLICY("notifications", notifications, 0, UINT32_MAX),
@@ -103,7 +104,7 @@ static const struct key keys[] = {
     {SECTION_LOCAL, "domains", KIND_DOMAINS, BROKER(local_domains), 0, 0,
      "numbers and ranges, such as 0-255, 300"},
     {SECTION_DOMAIN, "id", KIND_NUMBER, DOMAIN(id), 0, PROTO_DOMAIN_MAX, "0 to 32751"},
-    {SECTION_DOMAIN, "quota", KIND_SIZE, DOMAIN(quota_bytes), 0, 1ull << 46,
+    {SECTION_DOMAIN, "quota", KIND_BLOCKS, DOMAIN(quota_bytes), 0, 1ull << 46,
      "bytes, such as 64M, in whole blocks of 4K; 0 for no limit"},
     {SECTION_DOMAIN, "uuid", KIND_UUID, DOMAIN(uuid), 0, 0,
      "a UUID, such as 6ba7b810-9dad-41d1-80b4-00c04fd430c8"},
@@ -155,11 +156,12 @@ static int fail(struct reader *reader, unsigned line, const char *format, ...)
 static int parse_number_in_range(const struct key *key, const char *text, uint64_t *value)
 {
     uint64_t parsed;
-    int r = key->kind == KIND_SIZE ? config_parse_size(text, &parsed)
-          : key->kind == KIND_MODE ? config_parse_mode(text, &parsed)
-                                   : config_parse_number(text, &parsed);
+    int r = key->kind == KIND_SIZE || key->kind == KIND_BLOCKS ? config_parse_size(text, &parsed)
+          : key->kind == KIND_MODE                           ? config_parse_mode(text, &parsed)
+                                                             : config_parse_number(text, &parsed);
 
-    if (r < 0 || parsed < key->min || parsed > key->max)
+    if (r < 0 || parsed < key->min || parsed > key->max ||
+        (key->kind == KIND_BLOCKS && !zone_is_whole(parsed)))
         return -EINVAL;
     *value = parsed;
     return 0;
@@ -180,6 +182,7 @@ static int parse_value(const struct key *key, const char *text, void *field)
     switch (key->kind) {
     case KIND_NUMBER:
     case KIND_SIZE:
+    case KIND_BLOCKS:
     case KIND_MODE:
         return parse_number_in_range(key, text, field);
     case KIND_BOOLEAN:

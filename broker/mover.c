@@ -468,9 +468,7 @@ static int new_limits(const struct channel_ring *ring, const struct proto_ring_s
     uint64_t now_bytes = ring->geometry.current.size;
 
     *min_bytes = set->fields & PROTO_SET_MIN ? round_up(set->min_bytes) : ring->min_bytes;
-    *max_bytes = set->fields & PROTO_SET_MAX
-                     ? set->max_bytes / LAYOUT_BLOCK_BYTES * LAYOUT_BLOCK_BYTES
-                     : ring->max_bytes;
+    *max_bytes = set->fields & PROTO_SET_MAX ? zone_round_down(set->max_bytes) : ring->max_bytes;
     *size_bytes = now_bytes < *min_bytes   ? *min_bytes
                   : now_bytes > *max_bytes ? *max_bytes
                                            : now_bytes;

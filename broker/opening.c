@@ -53,6 +53,14 @@ static void join(struct connection *connection, struct channel *channel, unsigne
     broker_channel_joined(connection->broker, channel, end);
 }
 
+/* A maximum is whole blocks, and not below the minimum. */
+static uint64_t round_max(uint64_t bytes, uint64_t min_bytes)
+{
+    const uint64_t rounded = zone_round_down(bytes);
+
+    return rounded > min_bytes ? rounded : min_bytes;
+}
+
 /* The client's wishes for what is open already: the smaller maximum counts, and its weight for what
  * it sends. */
 static void take_client_wishes(struct channel *channel, const struct proto_channel_open *open)
@@ -63,7 +71,7 @@ static void take_client_wishes(struct channel *channel, const struct proto_chann
     for (unsigned i = 0; i < 2; i++) {
         struct channel_ring *ring = &channel->ring[i];
         if (max_bytes[i] > 0 && max_bytes[i] < ring->max_bytes)
-            ring->max_bytes = max_bytes[i] > ring->min_bytes ? max_bytes[i] : ring->min_bytes;
+            ring->max_bytes = round_max(max_bytes[i], ring->min_bytes);
         if (i == LAYOUT_CLIENT_SENDS && open->weight > 0)
             ring->weight = open->weight;
         channel_ring_publish(channel, i);
@@ -149,8 +157,7 @@ static int make_wishes(struct connection *connection, const struct proto_channel
                                      zone->region.data_bytes);
         if (wishes->max_bytes[i] == 0)
             wishes->max_bytes[i] = broker->config.ring_max_bytes;
-        if (wishes->max_bytes[i] < min_bytes)
-            wishes->max_bytes[i] = min_bytes;
+        wishes->max_bytes[i] = round_max(wishes->max_bytes[i], min_bytes);
     }
     return 0;
 }

@@ -172,8 +172,10 @@ int zone_extent_take(struct zone *zone, uint32_t domain, uint64_t bytes, uint64_
                      struct ring_extent *extent)
 {
     uint64_t block;
-    int r = allocator_allocate(zone->allocator, domain, bytes / LAYOUT_BLOCK_BYTES, cookie, &block);
 
+    if (!zone_is_whole(bytes))
+        return -EINVAL;
+    int r = allocator_allocate(zone->allocator, domain, bytes / LAYOUT_BLOCK_BYTES, cookie, &block);
     return r < 0 ? r : make_present(zone, block, bytes, extent);
 }
 
@@ -191,9 +193,11 @@ int zone_extent_replace(struct zone *zone, const struct ring_extent *old, uint64
                         struct ring_extent *extent)
 {
     uint64_t block;
+
+    if (!zone_is_whole(bytes))
+        return -EINVAL;
     int r = allocator_replace(zone->allocator, zone_block(zone, old->offset),
                               bytes / LAYOUT_BLOCK_BYTES, &block);
-
     if (r == 0)
         note_replacement(zone, block, bytes, extent);
     return r;
@@ -203,16 +207,25 @@ int zone_extent_replace_at(struct zone *zone, const struct ring_extent *old, uin
                            uint64_t bytes, struct ring_extent *extent)
 {
     uint64_t block = zone_block(zone, offset);
+
+    if (!zone_is_whole(offset - zone->region.data_offset) || !zone_is_whole(bytes))
+        return -EINVAL;
     int r = allocator_replace_at(zone->allocator, zone_block(zone, old->offset), block,
                                  bytes / LAYOUT_BLOCK_BYTES);
-
     if (r == 0)
         note_replacement(zone, block, bytes, extent);
     return r;
 }
 
-void zone_extent_give(struct zone *zone, const struct ring_extent *extent)
+int zone_extent_give(struct zone *zone, const struct ring_extent *extent)
 {
+    struct allocator_span span;
+
+    if (allocator_find(zone->allocator, zone_block(zone, extent->offset), &span) < 0 ||
+        zone_offset(zone, span.start_block) != extent->offset ||
+        span.blocks * LAYOUT_BLOCK_BYTES != extent->size)
+        return -EINVAL;
     region_punch(&zone->region, extent->offset, extent->size);
-    release(zone, zone_block(zone, extent->offset));
+    release(zone, span.start_block);
+    return 0;
 }

@@ -68,11 +68,23 @@ void zone_page_give(struct zone *zone, uint32_t slot);
  * looks at it any more, because a look at a page that is not there makes it. */
 void zone_page_trim(struct zone *zone, uint32_t slot, uint64_t incarnation);
 
+/* Of bytes, what whole blocks they fill; are they whole blocks? */
+static inline uint64_t zone_round_down(uint64_t bytes)
+{
+    return bytes / LAYOUT_BLOCK_BYTES * LAYOUT_BLOCK_BYTES;
+}
+
+static inline bool zone_is_whole(uint64_t bytes)
+{
+    return bytes % LAYOUT_BLOCK_BYTES == 0;
+}
+
 /*
- * Extents, in bytes from the start of the region; sizes are whole blocks. What zone_extent_take
- * returns is present in the memfd; a replacement is not yet: region_make_present first, bit by bit
- * if it is large. -EDQUOT, -ENOSPC (allocator_room tells why, or the host is full), -ENOMEM; the
- * others as the allocator's.
+ * Extents, in bytes from the start of the region. What zone_extent_take returns is present in the
+ * memfd; a replacement is not yet: region_make_present first, bit by bit if it is large. -EINVAL:
+ * not whole blocks; an extent that says more than the books have would reach into its neighbour.
+ * -EDQUOT, -ENOSPC (allocator_room tells why, or the host is full), -ENOMEM; the others as the
+ * allocator's.
  */
 int zone_extent_take(struct zone *zone, uint32_t domain, uint64_t bytes, uint64_t cookie,
                      struct ring_extent *extent);
@@ -80,8 +92,8 @@ int zone_extent_replace(struct zone *zone, const struct ring_extent *old, uint64
                         struct ring_extent *extent);
 int zone_extent_replace_at(struct zone *zone, const struct ring_extent *old, uint64_t offset,
                            uint64_t bytes, struct ring_extent *extent);
-/* Nobody may touch it any more. */
-void zone_extent_give(struct zone *zone, const struct ring_extent *extent);
+/* Nobody may touch it any more. -EINVAL: the books have no such extent; nothing is changed. */
+int zone_extent_give(struct zone *zone, const struct ring_extent *extent);
 
 /* Bytes in the extents that are charged to a domain. Any thread. */
 uint64_t zone_held_bytes(const struct zone *zone, uint32_t domain);

@@ -156,7 +156,8 @@ struct proto_channel_open {
     uint32_t mode;
     uint32_t flags;
     /* Of the opener's view; bytes. 0: the broker's default. Only the server end's wishes count for
-     * the minima (rounded up to a power of two of at least a block), both ends' for the rest. */
+     * the minima (rounded up to a power of two of at least a block), both ends' for the rest.
+     * Maxima are rounded down to whole blocks (LAYOUT_BLOCK_BYTES), never below the minimum. */
     uint64_t receive_min;
     uint64_t send_min;
     uint64_t receive_max;
@@ -349,6 +350,11 @@ struct proto_rebalance {
 #define PROTO_SET_WEIGHT 0x4u
 #define PROTO_SET_SIZE 0x8u /* resize now, whatever the policy thinks (it may change it again) */
 
+/*
+ * Sizes become whole blocks (LAYOUT_BLOCK_BYTES): the minimum and the size are rounded up, the
+ * maximum down. EINVAL if the size does not lie between them then, or the minimum is below what the
+ * server asked for.
+ */
 struct proto_ring_set {
     uint32_t channel;
     uint32_t ring;

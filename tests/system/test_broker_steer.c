@@ -40,15 +40,35 @@ static int ring_set(const struct proto_ring_set *request)
     return client_call(&host, PROTO_RING_SET, request, sizeof(*request), &message);
 }
 
-static void read_ring(unsigned ring, struct proto_ring_info *info)
+static void read_ring_of(uint32_t channel, unsigned ring, struct proto_ring_info *info)
 {
-    const struct proto_list request = {.channel = at_server.reply.channel};
+    const struct proto_list request = {.channel = channel};
     struct proto_message message;
 
     assert_int_equal(client_call(&host, PROTO_LIST_RINGS, &request, sizeof(request), &message), 0);
     const struct proto_list_reply *reply = BODY_OF(&message);
     assert_int_equal(reply->count, 2);
     memcpy(info, (const struct proto_ring_info *)(const void *)(reply + 1) + ring, sizeof(*info));
+}
+
+static void read_ring(unsigned ring, struct proto_ring_info *info)
+{
+    read_ring_of(at_server.reply.channel, ring, info);
+}
+
+/* Waits until ring 0 has that size and nothing of it moves. */
+static void await_size(uint32_t channel, uint64_t bytes, struct proto_ring_info *info)
+{
+    int waited_ms = 0;
+
+    for (;; pause_ms(1)) {
+        read_ring_of(channel, 0, info);
+        if (info->size_bytes == bytes && info->old_size_bytes == 0)
+            return;
+        if (waited_ms++ >= PATIENCE_MS)
+            fail_msg("the ring has %llu bytes, not %llu", (unsigned long long)info->size_bytes,
+                     (unsigned long long)bytes);
+    }
 }
 
 static void idle_ring_takes_the_size_that_is_set_and_gives_the_old_extent_back(void **state)
@@ -70,6 +90,77 @@ static void idle_ring_takes_the_size_that_is_set_and_gives_the_old_extent_back(v
     assert_int_equal(info.resizes, 1);
     assert_int_equal(info.generation, 2);
     assert_int_equal(order_load_acquire(&at_client.page->ring[1].geometry.generation), 2);
+}
+
+/* A ring whose extent claimed more than its blocks once took its neighbour's first bytes along. */
+static void odd_maximum_of_a_client_reaches_into_no_neighbour(void **state)
+{
+    struct proto_channel_open request = open_request(4, 301, PROTO_OPEN_SERVER);
+    struct client late_server, late_client;
+    struct opened served, joined;
+    struct proto_ring_info info;
+    char bytes[4096], found[4096];
+
+    (void)state;
+    client_join(&late_server, &broker, 3);
+    client_join(&late_client, &broker, 4);
+    assert_int_equal(client_open(&late_server, &request, &served), 0);
+    const uint32_t channel = served.reply.channel;
+    struct layout_ring *ring = &served.page->ring[0];
+    order_store_release(&ring->producer.tail, 100); /* unread: the growth cannot finish */
+    struct proto_ring_set set = {
+        .channel = channel, .fields = PROTO_SET_SIZE, .size_bytes = 65536};
+    assert_int_equal(ring_set(&set), 0);
+    for (int waited_ms = 0;; pause_ms(1)) {
+        read_ring_of(channel, 0, &info);
+        if (info.size_bytes == 65536)
+            break;
+        assert_true(waited_ms++ < PATIENCE_MS);
+    }
+    request = open_request(3, 301, PROTO_OPEN_CLIENT);
+    request.receive_max = 5000;
+    assert_int_equal(client_open(&late_client, &request, &joined), 0);
+    order_store_release(&ring->consumer.head, 100);
+    await_size(channel, 4096, &info);
+    assert_int_equal(info.max_bytes, 4096);
+
+    const off_t behind = (off_t)(served.reply.data_offset + info.offset_bytes + info.size_bytes);
+    memset(bytes, 'x', sizeof(bytes));
+    assert_int_equal(pwrite(served.memory, bytes, sizeof(bytes), behind), sizeof(bytes));
+    set = (struct proto_ring_set){.channel = channel,
+                                  .fields = PROTO_SET_SIZE | PROTO_SET_MAX,
+                                  .size_bytes = 32768,
+                                  .max_bytes = 65535};
+    assert_int_equal(ring_set(&set), 0);
+    await_size(channel, 32768, &info);
+    assert_int_equal(info.max_bytes, 61440);
+    assert_int_equal(pread(served.memory, found, sizeof(found), behind), sizeof(found));
+    assert_memory_equal(found, bytes, sizeof(bytes));
+    opened_drop(&served);
+    opened_drop(&joined);
+    client_leave(&late_server);
+    client_leave(&late_client);
+}
+
+static void maxima_of_a_server_are_whole_blocks_and_not_below_the_minimum(void **state)
+{
+    struct proto_channel_open request = open_request(4, 302, PROTO_OPEN_SERVER);
+    struct client late_server;
+    struct opened served;
+    struct proto_ring_info info;
+
+    (void)state;
+    client_join(&late_server, &broker, 3);
+    request.send_max = 100001;
+    request.receive_min = 8192;
+    request.receive_max = 1;
+    assert_int_equal(client_open(&late_server, &request, &served), 0);
+    read_ring_of(served.reply.channel, 0, &info);
+    assert_int_equal(info.max_bytes, 98304);
+    read_ring_of(served.reply.channel, 1, &info);
+    assert_int_equal(info.max_bytes, 8192);
+    opened_drop(&served);
+    client_leave(&late_server);
 }
 
 static void limits_and_weight_can_be_set(void **state)
@@ -172,6 +263,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idle_ring_takes_the_size_that_is_set_and_gives_the_old_extent_back),
+        cmocka_unit_test(odd_maximum_of_a_client_reaches_into_no_neighbour),
+        cmocka_unit_test(maxima_of_a_server_are_whole_blocks_and_not_below_the_minimum),
         cmocka_unit_test(limits_and_weight_can_be_set),
         cmocka_unit_test(rings_that_are_not_there_and_sizes_that_cannot_be_are_refused),
         cmocka_unit_test(rebalance_answers_and_a_dry_run_leaves_no_trace),

@@ -174,11 +174,29 @@ static void numbers_and_sizes_out_of_range_are_errors(void **state)
     assert_error("[broker]\npolicy = best\n", "a.conf:2: policy: \"best\" is not known");
     assert_error("[domain a]\nid = 32752\n",
                  "a.conf:2: id: \"32752\" is not allowed; it takes 0 to 32751");
-    assert_error("[domain a]\nquota = 1\n", "a.conf:1: id: [domain a] must have one");
+    assert_error("[domain a]\nquota = 4K\n", "a.conf:1: id: [domain a] must have one");
     assert_error("[domain a]\nuuid = 6ba7b810-9dad-41d1-80b4-00c04fd430c\n", "a.conf:2: uuid:");
     assert_error("[local]\ndomains = 5-3\n", "a.conf:2: domains: \"5-3\" is not allowed");
     assert_error("[local]\ndomains = 1-40000\n", "a.conf:2: domains:");
     assert_error("[local]\ndomains = 1;2 x\n[broker]\nx", "a.conf:");
+}
+
+static void rings_and_quotas_are_whole_blocks(void **state)
+{
+    struct config config;
+
+    (void)state;
+    assert_error("[rebalance]\nring-default-max = 5000\n",
+                 "a.conf:2: ring-default-max: \"5000\" is not allowed; it takes bytes, such as 16M, "
+                 "in whole blocks of 4K, at least one");
+    assert_error("[rebalance]\nring-default-max = 0\n", "a.conf:2: ring-default-max: \"0\"");
+    assert_error("[domain a]\nid = 1\nquota = 4095\n",
+                 "a.conf:3: quota: \"4095\" is not allowed; it takes bytes, such as 64M, in whole "
+                 "blocks of 4K; 0 for no limit");
+    read_right(&config, "[rebalance]\nring-default-max = 12K\n[domain a]\nid = 1\nquota = 4096\n");
+    assert_int_equal(config.ring_max_bytes, 12288);
+    assert_int_equal(config.domains[0].quota_bytes, 4096);
+    config_deinit(&config);
 }
 
 static void domain_names_that_are_numbers_or_paths_are_errors(void **state)
@@ -244,6 +262,7 @@ int main(void)
         cmocka_unit_test(unknown_section_is_an_error_even_without_keys),
         cmocka_unit_test(what_is_said_twice_is_an_error),
         cmocka_unit_test(numbers_and_sizes_out_of_range_are_errors),
+        cmocka_unit_test(rings_and_quotas_are_whole_blocks),
         cmocka_unit_test(domain_names_that_are_numbers_or_paths_are_errors),
         cmocka_unit_test(lines_that_are_nothing_are_errors),
         cmocka_unit_test(file_that_is_not_there_is_an_error_with_its_name),

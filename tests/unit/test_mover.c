@@ -369,6 +369,26 @@ static void new_maximum_lowers_the_ring_to_it(void **state)
     assert_int_equal(channel->ring[0].geometry.current.size, 20 * KIB);
 }
 
+static void limits_become_whole_blocks(void **state)
+{
+    struct fixture *f = *state;
+    struct channel *channel = open_channel(f, 1, 4 * KIB);
+    struct proto_ring_set set = {.fields = PROTO_SET_MAX, .max_bytes = 24 * KIB - 1};
+
+    assert_int_equal(set_size(f, channel, 0, 64 * KIB), 0);
+    assert_int_equal(mover_ring_set(f->mover, channel, 0, &set), 0);
+    assert_int_equal(channel->ring[0].max_bytes, 20 * KIB);
+    assert_true(RUN_UNTIL(f, outcome_of(f, 2) == PROTO_OUTCOME_DONE));
+    assert_int_equal(channel->ring[0].geometry.current.size, 20 * KIB);
+    assert_int_equal(set_size(f, channel, 0, 8 * KIB + 1), 0);
+    assert_true(RUN_UNTIL(f, outcome_of(f, 3) == PROTO_OUTCOME_DONE));
+    assert_int_equal(channel->ring[0].geometry.current.size, 12 * KIB);
+    assert_int_equal(set_size(f, channel, 0, 20 * KIB + 1), -EINVAL);
+    set.max_bytes = 4 * KIB - 1; /* no block */
+    assert_int_equal(mover_ring_set(f->mover, channel, 0, &set), -EINVAL);
+    assert_int_equal(used_bytes(f), 16 * KIB);
+}
+
 static void promise_holds_against_a_command(void **state)
 {
     struct fixture *f = *state;
@@ -570,6 +590,7 @@ int main(void)
         CASE(limits_are_checked),
         CASE(new_minimum_raises_the_ring_to_it),
         CASE(new_maximum_lowers_the_ring_to_it),
+        CASE(limits_become_whole_blocks),
         CASE(promise_holds_against_a_command),
         CASE(size_set_while_it_moves_comes_after),
         CASE(no_room_is_said_and_changes_nothing),

@@ -166,6 +166,45 @@ static void extent_that_does_not_fit_or_is_over_quota_changes_nothing(void **sta
     assert_int_equal(zone_held_bytes(zone, 3), 0);
 }
 
+static void bytes_that_are_not_whole_blocks_are_refused(void **state)
+{
+    struct ring_extent old, next, wrong;
+    const uint64_t before = region_resident_bytes(&zone->region);
+
+    (void)state;
+    assert_int_equal(zone_extent_take(zone, 3, 5000, 0, &old), -EINVAL);
+    assert_int_equal(zone_extent_take(zone, 3, 100, 0, &old), -EINVAL);
+    assert_int_equal(region_resident_bytes(&zone->region), before);
+    assert_int_equal(zone_extent_take(zone, 3, 8192, 0, &old), 0);
+    assert_int_equal(zone_extent_replace(zone, &old, 5000, &next), -EINVAL);
+    const uint64_t beyond = old.offset + 65536;
+    assert_int_equal(zone_extent_replace_at(zone, &old, beyond, 5000, &next), -EINVAL);
+    assert_int_equal(zone_extent_replace_at(zone, &old, beyond + 1, 4096, &next), -EINVAL);
+    assert_int_equal(zone_extent_replace_at(zone, &old, beyond, 4096, &next), 0);
+    wrong = (struct ring_extent){.offset = next.offset, .size = 5000};
+    assert_int_equal(zone_extent_give(zone, &wrong), -EINVAL);
+    assert_int_equal(zone_extent_give(zone, &next), 0);
+    assert_int_equal(zone_extent_give(zone, &next), -EINVAL);
+    assert_int_equal(zone_held_bytes(zone, 3), 8192);
+}
+
+static void extent_that_says_too_much_does_not_reach_into_its_neighbour(void **state)
+{
+    struct ring_extent first, second;
+    uint8_t byte = 7;
+
+    (void)state;
+    assert_int_equal(zone_extent_take(zone, 3, 4096, 0, &first), 0);
+    assert_int_equal(zone_extent_take(zone, 4, 4096, 0, &second), 0);
+    assert_int_equal(second.offset, first.offset + 4096);
+    assert_int_equal(pwrite(zone->region.descriptor, &byte, 1, (off_t)second.offset), 1);
+    first.size = 5000;
+    assert_int_equal(zone_extent_give(zone, &first), -EINVAL);
+    byte = 0;
+    assert_int_equal(pread(zone->region.descriptor, &byte, 1, (off_t)second.offset), 1);
+    assert_int_equal(byte, 7);
+}
+
 static void cookies_name_channel_and_ring(void **state)
 {
     (void)state;
@@ -188,6 +227,8 @@ int main(void)
         CASE(trimming_spares_a_page_that_was_taken_again),
         CASE(extents_are_present_and_go_back_to_the_host),
         CASE(extent_that_does_not_fit_or_is_over_quota_changes_nothing),
+        CASE(bytes_that_are_not_whole_blocks_are_refused),
+        CASE(extent_that_says_too_much_does_not_reach_into_its_neighbour),
         CASE(cookies_name_channel_and_ring),
     };
 

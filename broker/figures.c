@@ -24,6 +24,7 @@ void figures_info(const struct broker *broker, struct proto_broker_info *info)
         .channels_max = broker->channels_max,
         .domains = broker->domains.count,
         .connections = broker->connection_count,
+        .zones = broker->zone_count,
         .opens = broker->opens,
         .closes = broker->closes,
     };
@@ -51,13 +52,15 @@ void figures_info(const struct broker *broker, struct proto_broker_info *info)
     }
 }
 
-static void fill_extent(const struct allocator_span *span, struct proto_extent_info *item)
+static void fill_extent(const struct allocator_span *span, uint32_t zone,
+                        struct proto_extent_info *item)
 {
     *item = (struct proto_extent_info){
         .offset_bytes = span->start_block * LAYOUT_BLOCK_BYTES,
         .size_bytes = span->blocks * LAYOUT_BLOCK_BYTES,
         .kind = PROTO_EXTENT_FREE,
         .channel = PROTO_ANY,
+        .zone = zone,
     };
     if (span->free)
         return;
@@ -84,7 +87,7 @@ void figures_list_extents(struct connection *connection, uint32_t seq,
             block = 0;
             continue;
         }
-        fill_extent(&span, &items[reply.count++]);
+        fill_extent(&span, (uint32_t)index, &items[reply.count++]);
         block = span.start_block + span.blocks;
     }
     if (index < broker->zone_count)

@@ -287,6 +287,8 @@ struct proto_extent_info {
     uint32_t channel;
     uint32_t ring;
     uint32_t owner_domain;
+    uint32_t zone; /* whose data section it is in; each starts at offset 0 */
+    uint32_t padding;
 };
 
 /* proto_decision.outcome */
@@ -314,6 +316,7 @@ struct proto_decision {
     char reason[104];  /* a sentence */
 };
 
+/* Bytes are sums over the zones, but for the largest free run: no ring spans two of them. */
 struct proto_broker_info {
     char version[32];
     char policy[32];
@@ -321,14 +324,14 @@ struct proto_broker_info {
     uint64_t region_bytes;
     uint64_t data_bytes;
     uint64_t free_bytes;
-    uint64_t largest_free_bytes;
-    uint64_t resident_bytes; /* of the memfd */
-    uint32_t fragmentation_permille;
+    uint64_t largest_free_bytes;     /* in any zone */
+    uint64_t resident_bytes;         /* of the memfds */
+    uint32_t fragmentation_permille; /* of the worst zone */
     uint32_t domains;
     uint32_t channels;
     uint32_t channels_max;
     uint32_t connections;
-    uint32_t padding;
+    uint32_t zones;
     uint64_t rounds;       /* of the rebalancer */
     uint64_t moves;        /* generations published */
     uint64_t grace_periods;
@@ -438,7 +441,7 @@ PROTO_SIZE(proto_list_reply, 16);
 PROTO_SIZE(proto_domain_info, 112);
 PROTO_SIZE(proto_channel_info, 56);
 PROTO_SIZE(proto_ring_info, 208);
-PROTO_SIZE(proto_extent_info, 32);
+PROTO_SIZE(proto_extent_info, 40);
 PROTO_SIZE(proto_decision, 208);
 PROTO_SIZE(proto_broker_info, 184);
 PROTO_SIZE(proto_rebalance, 8);

@@ -33,6 +33,7 @@ static struct json *info_json(const struct proto_broker_info *info)
     json_set_number(object, "channels", info->channels);
     json_set_number(object, "channels_max", info->channels_max);
     json_set_number(object, "connections", info->connections);
+    json_set_number(object, "zones", info->zones);
     json_set_number(object, "rounds", info->rounds);
     json_set_number(object, "moves", info->moves);
     json_set_number(object, "grace_periods", info->grace_periods);
@@ -44,15 +45,19 @@ static struct json *info_json(const struct proto_broker_info *info)
 
 static void info_print(const struct proto_broker_info *info)
 {
+    const bool several = info->zones > 1;
+
     printf("version        %s\n", info->version);
     printf("policy         %s\n", info->policy);
     printf("uptime         %s\n", quantity_duration(info->uptime_ns).text);
+    if (several)
+        printf("zones          %u, of which these are the sums:\n", info->zones);
     printf("region         %s, %s of it for data\n", quantity_size(info->region_bytes).text,
            quantity_size(info->data_bytes).text);
-    printf("free           %s, the largest run %s\n", quantity_size(info->free_bytes).text,
-           quantity_size(info->largest_free_bytes).text);
-    printf("fragmentation  %u.%u%%\n", info->fragmentation_permille / 10,
-           info->fragmentation_permille % 10);
+    printf("free           %s, the largest run%s %s\n", quantity_size(info->free_bytes).text,
+           several ? " of any zone" : "", quantity_size(info->largest_free_bytes).text);
+    printf("fragmentation  %u.%u%%%s\n", info->fragmentation_permille / 10,
+           info->fragmentation_permille % 10, several ? " in the worst zone" : "");
     printf("resident       %s\n", quantity_size(info->resident_bytes).text);
     printf("domains        %u\n", info->domains);
     printf("channels       %u of at most %u\n", info->channels, info->channels_max);
@@ -90,10 +95,12 @@ const struct ctl_command info_command = {
             "  fragmentation  the part of the free memory outside its largest run\n"
             "  resident       what the host really spends on the region now\n"
             "  moves          generations published: each resize or move of a ring\n"
+            "With several zones, memory is their sum, the largest run that of any zone, and\n"
+            "the fragmentation that of the worst.\n"
             "\n"
             "JSON: {version, policy, uptime_ns, region_bytes, data_bytes, free_bytes,\n"
             "largest_free_bytes, fragmentation_permille, resident_bytes, domains, channels,\n"
-            "channels_max, connections, rounds, moves, grace_periods, pinned, opens,\n"
+            "channels_max, connections, zones, rounds, moves, grace_periods, pinned, opens,\n"
             "closes}.\n",
     .options = CTL_OPTION_WATCH,
     .run = info_run,

@@ -6,10 +6,12 @@
 
 #include "ring/layout.h"
 
-static int compare_offsets(const void *a, const void *b)
+static int compare_places(const void *a, const void *b)
 {
     const struct proto_extent_info *x = a, *y = b;
 
+    if (x->zone != y->zone)
+        return x->zone < y->zone ? -1 : 1;
     if (x->offset_bytes != y->offset_bytes)
         return x->offset_bytes < y->offset_bytes ? -1 : 1;
     return (x->kind > y->kind) - (x->kind < y->kind);
@@ -28,8 +30,25 @@ size_t map_order(struct proto_extent_info *extents, size_t count, uint64_t data_
         extents[kept++] = extent;
     }
     if (kept > 0)
-        qsort(extents, kept, sizeof(*extents), compare_offsets);
+        qsort(extents, kept, sizeof(*extents), compare_places);
     return kept;
+}
+
+struct map_zone map_zone(const struct proto_extent_info *extents, size_t count)
+{
+    struct map_zone zone = {.zone = extents[0].zone};
+
+    for (; zone.count < count && extents[zone.count].zone == zone.zone; zone.count++) {
+        const struct proto_extent_info *extent = &extents[zone.count];
+        if (extent->offset_bytes + extent->size_bytes > zone.data_bytes)
+            zone.data_bytes = extent->offset_bytes + extent->size_bytes;
+        if (extent->kind != PROTO_EXTENT_FREE)
+            continue;
+        zone.free_bytes += extent->size_bytes;
+        if (extent->size_bytes > zone.largest_free_bytes)
+            zone.largest_free_bytes = extent->size_bytes;
+    }
+    return zone;
 }
 
 struct map_scale map_scale(const struct proto_extent_info *extents, size_t count, size_t cells_max)

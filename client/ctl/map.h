@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client/ctl/map.h - the data section as a strip of characters.
+ * client/ctl/map.h - the data section of a zone as a strip of characters.
  *
  *   AAAAAAAABBccccCCCCCCCC#..........DDDD.....
  *
@@ -26,9 +26,22 @@ struct map_scale {
     size_t cell_count;   /* up to the end of the last extent in use */
 };
 
-/* Sorts by offset; of an extent outside the data section what lies inside stays. Returns how many
- * are left. */
+/* Sorts by zone and offset. No zone has more than data_bytes: of an extent beyond that, what lies
+ * before stays. Returns how many are left. */
 size_t map_order(struct proto_extent_info *extents, size_t count, uint64_t data_bytes);
+
+/* A zone, as its extents tell: the list has the free ones too. */
+struct map_zone {
+    uint32_t zone;
+    size_t count; /* extents */
+    uint64_t data_bytes;
+    uint64_t free_bytes;
+    uint64_t largest_free_bytes;
+};
+
+/* The zone of the first extent. extents, at least one, as map_order left them; all functions below
+ * take those of one zone. */
+struct map_zone map_zone(const struct proto_extent_info *extents, size_t count);
 
 /* The smallest cells with which everything in use fits into cells_max. */
 struct map_scale map_scale(const struct proto_extent_info *extents, size_t count, size_t cells_max);
@@ -48,7 +61,7 @@ struct map_cell {
     uint32_t letter; /* of its ring, for colours; UINT32_MAX: none or several */
 };
 
-/* Fills scale->cell_count cells. extents as map_order left them. */
+/* Fills scale->cell_count cells. */
 void map_draw(const struct proto_extent_info *extents, size_t count, const uint32_t *letters,
               const struct map_scale *scale, struct map_cell *cells);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* vchanctl map: the data section drawn, with a legend. */
+/* vchanctl map: the data section of each zone drawn, with a legend. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 
 struct picture {
     struct names names;
-    struct broker_items extents; /* proto_extent_info, by offset */
+    struct broker_items extents; /* proto_extent_info, by zone and offset */
     struct proto_broker_info info;
     uint32_t *letters; /* of each extent */
 };
@@ -35,9 +35,7 @@ static int picture_load(struct picture *picture, struct broker_link *link)
     picture->extents.count =
         map_order(picture->extents.items, picture->extents.count, picture->info.data_bytes);
     picture->letters = calloc(picture->extents.count + 1, sizeof(*picture->letters));
-    if (!picture->letters)
-        return -ENOMEM;
-    return map_letters(picture->extents.items, picture->extents.count, picture->letters);
+    return picture->letters ? 0 : -ENOMEM;
 }
 
 static void picture_deinit(struct picture *picture)
@@ -66,6 +64,7 @@ static int write_json(const struct picture *picture, bool indented)
         json_set_number(extent, "offset_bytes", e->offset_bytes);
         json_set_number(extent, "size_bytes", e->size_bytes);
         json_set_text(extent, "kind", kind_text(e->kind));
+        json_set_number(extent, "zone", e->zone);
         if (e->kind != PROTO_EXTENT_FREE) {
             json_set_number(extent, "channel", e->channel);
             json_set_number(extent, "ring", e->ring);
@@ -97,56 +96,76 @@ static void print_cell(const struct map_cell *cell, bool colour)
         printf("\033[7;%um%c\033[0m", colour_of(cell->letter), cell->character);
 }
 
-static int print_strip(const struct picture *picture, const struct ctl *ctl)
+static int print_strip(const struct proto_extent_info *extents, const struct map_zone *zone,
+                       const uint32_t *letters, const struct ctl *ctl)
 {
-    struct map_scale scale = map_scale(picture->extents.items, picture->extents.count,
-                                       (size_t)ctl->width * STRIP_LINES_MAX);
+    struct map_scale scale = map_scale(extents, zone->count, (size_t)ctl->width * STRIP_LINES_MAX);
     struct map_cell *cells = calloc(scale.cell_count + 1, sizeof(*cells));
     uint64_t shown_bytes = scale.cell_count * scale.cell_bytes;
 
     if (!cells)
         return -ENOMEM;
-    map_draw(picture->extents.items, picture->extents.count, picture->letters, &scale, cells);
-    printf(
-        "%s for data, %s free, the largest run %s; one character is %s\n",
-        quantity_size(picture->info.data_bytes).text, quantity_size(picture->info.free_bytes).text,
-        quantity_size(picture->info.largest_free_bytes).text, quantity_size(scale.cell_bytes).text);
+    map_draw(extents, zone->count, letters, &scale, cells);
+    printf("%s for data, %s free, the largest run %s; one character is %s\n",
+           quantity_size(zone->data_bytes).text, quantity_size(zone->free_bytes).text,
+           quantity_size(zone->largest_free_bytes).text, quantity_size(scale.cell_bytes).text);
     for (size_t i = 0; i < scale.cell_count; i++) {
         print_cell(&cells[i], ctl->colour);
         if ((i + 1) % ctl->width == 0 || i + 1 == scale.cell_count)
             putchar('\n');
     }
-    if (shown_bytes < picture->info.data_bytes)
+    if (shown_bytes < zone->data_bytes)
         printf("%s%s free up to the end\n", scale.cell_count ? "then " : "",
-               quantity_size(picture->info.data_bytes - shown_bytes).text);
+               quantity_size(zone->data_bytes - shown_bytes).text);
     free(cells);
     return 0;
 }
 
-static int print_legend(const struct picture *picture, const struct ctl *ctl)
+static int print_legend(const struct proto_extent_info *extents, const struct map_zone *zone,
+                        const uint32_t *letters, const struct names *names, const struct ctl *ctl)
 {
     static const struct table_column columns[] = {
         {"", TABLE_LEFT},        {"RING", TABLE_RIGHT}, {"OWNER", TABLE_LEFT},
         {"OFFSET", TABLE_RIGHT}, {"SIZE", TABLE_RIGHT}, {"KIND", TABLE_LEFT},
     };
-    const struct proto_extent_info *extents = picture->extents.items;
     struct table table;
     int r;
 
     table_init(&table, columns, sizeof(columns) / sizeof(columns[0]));
-    for (size_t i = 0; i < picture->extents.count; i++) {
+    for (size_t i = 0; i < zone->count; i++) {
         const struct proto_extent_info *e = &extents[i];
         if (e->kind == PROTO_EXTENT_FREE)
             continue;
-        table_add(&table, "%c", map_letter(picture->letters[i], e->kind));
+        table_add(&table, "%c", map_letter(letters[i], e->kind));
         table_add(&table, "%u.%u", e->channel, e->ring);
-        table_add(&table, "%s", names_text(&picture->names, e->owner_domain).text);
+        table_add(&table, "%s", names_text(names, e->owner_domain).text);
         table_add(&table, "0x%" PRIx64, e->offset_bytes);
         table_add(&table, "%s", quantity_size(e->size_bytes).text);
         table_add(&table, "%s", kind_text(e->kind));
     }
     r = table.cell_count > 0 || table.failed ? table_print(&table, stdout, ctl->colour) : 0;
     table_deinit(&table);
+    return r;
+}
+
+static int print_zones(const struct picture *picture, const struct ctl *ctl)
+{
+    const struct proto_extent_info *extents = picture->extents.items;
+    size_t count = picture->extents.count;
+    int r = 0;
+
+    for (size_t first = 0; first < count && r == 0;) {
+        const struct map_zone zone = map_zone(extents + first, count - first);
+        uint32_t *letters = picture->letters + first;
+        if (zone.count < count)
+            printf("%szone %u: ", first ? "\n" : "", zone.zone);
+        r = map_letters(extents + first, zone.count, letters);
+        if (r == 0)
+            r = print_strip(extents + first, &zone, letters, ctl);
+        if (r == 0)
+            r = print_legend(extents + first, &zone, letters, &picture->names, ctl);
+        first += zone.count;
+    }
     return r;
 }
 
@@ -157,13 +176,9 @@ static int map_run(struct ctl *ctl, int argc, char **argv)
 
     (void)argc;
     (void)argv;
-    if (r == 0 && ctl->json) {
-        r = write_json(&picture, !(ctl->options & CTL_OPTION_WATCH));
-    } else if (r == 0) {
-        r = print_strip(&picture, ctl);
-        if (r == 0)
-            r = print_legend(&picture, ctl);
-    }
+    if (r == 0)
+        r = ctl->json ? write_json(&picture, !(ctl->options & CTL_OPTION_WATCH))
+                      : print_zones(&picture, ctl);
     picture_deinit(&picture);
     return r < 0 ? ctl_fail(ctl, r, "cannot draw the map") : CTL_OK;
 }
@@ -176,11 +191,15 @@ const struct ctl_command map_command = {
             "most 8 lines high, up to the last memory in use. Each ring has a letter, in\n"
             "lower case for the memory of an old generation that is not free yet; '.' is\n"
             "free, '#' several rings in one character. The legend lists the extents by\n"
-            "offset; letters repeat after 26 rings. Domain 0 only.\n"
+            "offset; letters repeat after 26 rings. With several zones there is a strip and\n"
+            "a legend for each; zones have numbers, from 0 in the order of vchand.conf.\n"
+            "Domain 0 only.\n"
             "\n"
             "JSON: {data_bytes, free_bytes, largest_free_bytes, \"extents\": [{offset_bytes,\n"
-            "size_bytes, kind, channel, ring, owner_domain, owner_domain_name}]}. kind:\n"
-            "\"free\" (then without the four last), \"ring\", \"old\".\n",
+            "size_bytes, kind, zone, channel, ring, owner_domain, owner_domain_name}]}.\n"
+            "data_bytes and free_bytes are sums over the zones, largest_free_bytes is the\n"
+            "largest run of any; offset_bytes starts at 0 in each. kind: \"free\" (then\n"
+            "without the four last), \"ring\", \"old\".\n",
     .options = CTL_OPTION_WATCH,
     .run = map_run,
 };

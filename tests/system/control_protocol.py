@@ -51,14 +51,14 @@ RingInfo = record("RingInfo", "10I21Q",
                   " max_bytes bytes_held high_water_bytes bytes_sent bytes_received operations_sent"
                   " operations_received stalls stall_ns sender_doorbells receiver_doorbells sender_sleeps"
                   " receiver_sleeps idle_ns resizes", incarnation=1, weight=100)
-ExtentInfo = record("ExtentInfo", "QQIIII", "offset_bytes size_bytes kind channel ring owner_domain")
+ExtentInfo = record("ExtentInfo", "QQ6I", "offset_bytes size_bytes kind channel ring owner_domain zone padding")
 Decision = record("Decision", "QQ6I6Q16s104s",
                   "number time_ns channel ring sender_domain receiver_domain port outcome generation"
                   " from_offset from_bytes to_offset to_bytes took_ns trigger reason")
 BrokerInfo = record("BrokerInfo", "32s32s6Q6I6Q",
                     "version policy uptime_ns region_bytes data_bytes free_bytes largest_free_bytes"
                     " resident_bytes fragmentation_permille domains channels channels_max connections"
-                    " padding rounds moves grace_periods pinned opens closes")
+                    " zones rounds moves grace_periods pinned opens closes", zones=1)
 RingSet = record("RingSet", "IIQIIQQQ",
                  "channel ring incarnation fields weight min_bytes max_bytes size_bytes")
 

@@ -30,11 +30,13 @@ quota = 8M
 class BrokerCase(VchanctlCase):
     """A vchand of its own for each test."""
 
+    configuration = CONFIGURATION
+
     def setUp(self):
         super().setUp()
         configuration = os.path.join(self.directory, "vchand.conf")
         with open(configuration, "w", encoding="ascii") as file:
-            file.write(CONFIGURATION)
+            file.write(self.configuration)
         self.log = open(os.path.join(self.directory, "log"), "w+", encoding="utf-8")
         self.addCleanup(self.log.close)
         self.broker = subprocess.Popen([os.path.join(BIN, "vchand"), "--config", configuration],
@@ -158,6 +160,43 @@ class Listing(BrokerCase):
         _, err = process.communicate(timeout=20)
         self.assertEqual(process.returncode, 3)
         self.assertIn("no broker at", err)
+
+
+class Zones(BrokerCase):
+    configuration = CONFIGURATION + """\
+[zone shop]
+members = 3, 4
+region-size = 4M
+[zone office]
+members = 5, 6
+region-size = 2M
+"""
+
+    def test_the_map_keeps_the_zones_apart(self):
+        self.open_channel(3, 4)
+        self.open_channel(5, 6)
+        picture = self.json("map")
+        ends = []
+        for zone, owners in (0, {3, 4}), (1, {5, 6}):
+            extents = [e for e in picture["extents"] if e["zone"] == zone]
+            self.assertEqual({e["owner_domain"] for e in extents if e["kind"] == "ring"}, owners)
+            end = 0
+            for extent in extents:
+                self.assertEqual(extent["offset_bytes"], end)
+                end += extent["size_bytes"]
+            ends.append(end)
+        self.assertEqual(sum(ends), picture["data_bytes"])
+        self.assertGreater(ends[0], ends[1])
+        shop, office = self.succeed("map").split("\n\n")
+        self.assertRegex(shop, r"\Azone 0: [^\n]+ for data, (?s:.)* web (?s:.)* db ")
+        self.assertRegex(office, r"\Azone 1: [^\n]+ for data, (?s:.)* 5 (?s:.)* 6 ")
+        self.assertEqual(["#" in part for part in (shop, office)], [False, False])
+
+    def test_info_says_that_memory_is_the_sum_of_the_zones(self):
+        info = self.json("info")
+        self.assertEqual((info["zones"], info["region_bytes"]), (2, 6 * K * K))
+        self.assertLess(info["largest_free_bytes"], 4 * K * K)
+        self.assertRegex(self.succeed("info"), r"zones +2, of which these are the sums:\nregion +6 MiB, ")
 
 
 class Statistics(BrokerCase):

@@ -196,7 +196,17 @@ pinned         1 rings whose old memory an end keeps
 """)
         info = self.json("info")
         self.assertEqual((info["fragmentation_permille"], info["moves"]), (51, 4))
-        self.assertEqual(len(info), 19)
+        self.assertEqual(len(info), 20)
+
+    def test_info_of_several_zones_says_what_is_a_sum(self):
+        self.broker.answers[proto.BROKER_INFO] = lambda body: INFO._replace(zones=2).pack()
+        self.assertIn("""\
+zones          2, of which these are the sums:
+region         2 MiB, 1 MiB of it for data
+free           948 KiB, the largest run of any zone 900 KiB
+fragmentation  5.1% in the worst zone
+""", self.succeed("info"))
+        self.assertEqual(self.json("info")["zones"], 2)
 
     def test_history(self):
         self.assertEqual(self.succeed("history"), """\
@@ -281,7 +291,7 @@ TIME                     RING  SENDER  RECEIVER  PORT  FROM             TO      
 
     def test_map(self):
         self.assertEqual(self.succeed("map", environment={**self.environment, "COLUMNS": "10"}), """\
-1 MiB for data, 948 KiB free, the largest run 900 KiB; one character is 4 KiB
+1 MiB for data, 948 KiB free, the largest run 948 KiB; one character is 4 KiB
 ABcCCCCCCC
 CCCCCCCCC
 then 948 KiB free up to the end
@@ -296,10 +306,32 @@ C   0.0  web    0x3000  64 KiB  ring
         picture = self.json("map")
         self.assertEqual((picture["data_bytes"], len(picture["extents"])), (K * K, 5))
         self.assertEqual(picture["extents"][2], {
-            "offset_bytes": 8192, "size_bytes": 4096, "kind": "old", "channel": 0, "ring": 0, "owner_domain": 3,
-            "owner_domain_name": "web"})
+            "offset_bytes": 8192, "size_bytes": 4096, "kind": "old", "zone": 0, "channel": 0, "ring": 0,
+            "owner_domain": 3, "owner_domain_name": "web"})
         self.assertEqual(picture["extents"][4], {
-            "offset_bytes": 0x13000, "size_bytes": K * K - 0x13000, "kind": "free"})
+            "offset_bytes": 0x13000, "size_bytes": K * K - 0x13000, "kind": "free", "zone": 0})
+
+    def test_map_has_a_strip_for_each_zone(self):
+        self.broker.list(proto.LIST_EXTENTS, [
+            ExtentInfo(offset_bytes=0, size_bytes=8 * K, kind=1, channel=9, owner_domain=7, zone=1),
+            ExtentInfo(offset_bytes=8 * K, size_bytes=56 * K, zone=1),
+            ExtentInfo(offset_bytes=0, size_bytes=4 * K, kind=1, channel=0, ring=1, owner_domain=3),
+            ExtentInfo(offset_bytes=4 * K, size_bytes=28 * K)])
+        self.assertEqual(self.succeed("map"), """\
+zone 0: 32 KiB for data, 28 KiB free, the largest run 28 KiB; one character is 4 KiB
+A
+then 28 KiB free up to the end
+   RING  OWNER  OFFSET   SIZE  KIND
+A   0.1  web       0x0  4 KiB  ring
+
+zone 1: 64 KiB for data, 56 KiB free, the largest run 56 KiB; one character is 4 KiB
+AA
+then 56 KiB free up to the end
+   RING  OWNER  OFFSET   SIZE  KIND
+A   9.0  7         0x0  8 KiB  ring
+""")
+        self.assertEqual([(e["zone"], e["offset_bytes"]) for e in self.json("map")["extents"]],
+                         [(0, 0), (0, 4 * K), (1, 0), (1, 8 * K)])
 
     def test_map_of_an_empty_section(self):
         self.broker.list(proto.LIST_EXTENTS, [ExtentInfo(size_bytes=K * K)])

@@ -167,6 +167,34 @@ static void what_lies_outside_the_section_is_cut_off(void **state)
     assert_strip(extents, count, 1, "A");
 }
 
+static void zones_are_told_apart_and_have_their_own_figures(void **state)
+{
+    struct proto_extent_info extents[] = {
+        extent(3, 7, PROTO_EXTENT_FREE, 0, 0),  extent(0, 2, PROTO_EXTENT_RING, 1, 0),
+        extent(1, 2, PROTO_EXTENT_RING, 2, 0),  extent(0, 1, PROTO_EXTENT_FREE, 0, 0),
+        extent(2, 30, PROTO_EXTENT_FREE, 0, 0),
+    };
+    struct map_zone first, second;
+
+    (void)state;
+    extents[0].zone = extents[2].zone = extents[3].zone = 5;
+    assert_int_equal(map_order(extents, 5, DATA_BYTES), 5);
+    first = map_zone(extents, 5);
+    assert_int_equal(first.zone, 0);
+    assert_int_equal(first.count, 2);
+    assert_true(first.data_bytes == 32 * BLOCK);
+    assert_true(first.free_bytes == 30 * BLOCK);
+    assert_true(first.largest_free_bytes == 30 * BLOCK);
+    second = map_zone(extents + first.count, 5 - first.count);
+    assert_int_equal(second.zone, 5);
+    assert_int_equal(second.count, 3);
+    assert_true(second.data_bytes == 10 * BLOCK);
+    assert_true(second.free_bytes == 8 * BLOCK);
+    assert_true(second.largest_free_bytes == 7 * BLOCK);
+    assert_strip(extents, first.count, 80, "AA");
+    assert_strip(extents + first.count, second.count, 80, ".AA");
+}
+
 static void a_huge_section_still_fits(void **state)
 {
     struct proto_extent_info extents[] = {
@@ -193,6 +221,7 @@ int main(void)
         cmocka_unit_test(the_27th_ring_starts_the_alphabet_again),
         cmocka_unit_test(free_memory_is_nobodys_though_it_names_ring_0_0),
         cmocka_unit_test(what_lies_outside_the_section_is_cut_off),
+        cmocka_unit_test(zones_are_told_apart_and_have_their_own_figures),
         cmocka_unit_test(a_huge_section_still_fits),
     };
 

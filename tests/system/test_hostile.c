@@ -8,14 +8,9 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-#include <libvchan.h>
-#include <vchan.h>
-
 #include "proto/proto.h"
 #include "ring/layout.h"
-#include "tests/system/vchand_fixture.h"
-
-static int next_port = 1000;
+#include "tests/system/pair.h"
 
 /* Speaks the protocol by hand, and maps all that it is given. */
 struct villain {
@@ -68,10 +63,9 @@ static void villain_close(struct villain *villain)
 
 static struct vchan *victim_open(int port)
 {
-    const struct vchan_options options = {.local_domain = 0};
     struct vchan *v;
 
-    assert_int_equal(vchan_open(1, port, VCHAN_OPEN_SERVER, &options, &v), 0);
+    assert_int_equal(native_open(0, 1, port, VCHAN_OPEN_SERVER, 0, &v), 0);
     return v;
 }
 
@@ -248,6 +242,7 @@ static void a_broken_channel_says_eproto_and_is_closed_with_a_reason(void **stat
 
 struct sleeper {
     struct vchan *v;
+    pid_t thread; /* atomic */
     ssize_t result;
 };
 
@@ -256,6 +251,7 @@ static void *sleep_for_data(void *context)
     struct sleeper *sleeper = context;
     char in[4];
 
+    tell_thread(&sleeper->thread);
     sleeper->result = vchan_read(sleeper->v, in, 4, VCHAN_FOREVER);
     return NULL;
 }
@@ -272,7 +268,7 @@ static void both_sides_hear_of_it(void **state)
     (void)state;
     watchdog(20);
     pthread_create(&thread, NULL, sleep_for_data, &sleeper);
-    usleep(20000);
+    wait_until_started_and_asleep(&sleeper.thread);
     villain.page->ring[LAYOUT_SERVER_SENDS].consumer.head = 1ull << 40;
     ssize_t r;
     while ((r = vchan_write(sleeper.v, data, sizeof(data), 1000)) > 0)

@@ -6,12 +6,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 
-#include <libvchan.h>
-#include <vchan.h>
-
-#include "tests/system/vchand_fixture.h"
-
-static int next_port = 1000;
+#include "tests/system/pair.h"
 
 struct shared {
     uint64_t published; /* atomic; what a write has confirmed */
@@ -22,9 +17,8 @@ static struct shared *shared;
 
 static struct vchan *open_as(int domain, int peer, int port, unsigned flags)
 {
-    const struct vchan_options options = {.local_domain = domain};
     struct vchan *v;
-    int r = vchan_open(peer, port, flags, &options, &v);
+    int r = native_open(domain, peer, port, flags, 0, &v);
 
     if (r < 0) {
         fprintf(stderr, "open: %s: %s\n", strerror(-r), vchan_explain());
@@ -156,9 +150,10 @@ static void a_writer_hears_that_its_reader_was_killed(void **state)
     }
 }
 
+/* Kills it once the first thread, the caller, sleeps. */
 static void *kill_soon(void *context)
 {
-    usleep(50000);
+    wait_until_asleep(getpid());
     kill(*(pid_t *)context, SIGKILL);
     return NULL;
 }
@@ -204,11 +199,10 @@ static void the_port_of_a_killed_server_is_free(void **state)
         kill(getpid(), SIGKILL);
     }
     waitpid(child, NULL, 0);
-    const struct vchan_options options = {.local_domain = 0};
     struct vchan *v = NULL;
     int r = -EADDRINUSE;
     for (int i = 0; i < 500 && r == -EADDRINUSE; i++, usleep(1000))
-        r = vchan_open(1, port, VCHAN_OPEN_SERVER, &options, &v);
+        r = native_open(0, 1, port, VCHAN_OPEN_SERVER, 0, &v);
     assert_int_equal(r, 0);
     vchan_close(v);
 }
@@ -330,12 +324,6 @@ static int all_setup(void **state)
     return 0;
 }
 
-static int all_teardown(void **state)
-{
-    (void)state;
-    return vchand_stop();
-}
-
 int main(void)
 {
     const struct CMUnitTest cases[] = {
@@ -348,5 +336,5 @@ int main(void)
         cmocka_unit_test(a_server_that_waits_ends_with_the_broker),
     };
 
-    return cmocka_run_group_tests(cases, all_setup, all_teardown);
+    return cmocka_run_group_tests(cases, all_setup, broker_teardown);
 }

@@ -3,36 +3,7 @@
 #include <poll.h>
 #include <pthread.h>
 
-#include <libvchan.h>
-
-#include "tests/system/vchand_fixture.h"
-
-static int next_port = 1000;
-
-struct pair {
-    libvchan_t *server; /* domain 0, for domain 1 */
-    libvchan_t *client;
-};
-
-static struct pair pair_open(size_t read_min, size_t write_min)
-{
-    struct pair pair;
-    int port = next_port++;
-
-    as_domain(0);
-    pair.server = libvchan_server_init(1, port, read_min, write_min);
-    assert_non_null(pair.server);
-    as_domain(1);
-    pair.client = libvchan_client_init(0, port);
-    assert_non_null(pair.client);
-    return pair;
-}
-
-static void pair_close(struct pair *pair)
-{
-    libvchan_close(pair->client);
-    libvchan_close(pair->server);
-}
+#include "tests/system/pair.h"
 
 static void states_go_from_waiting_to_connected_to_disconnected(void **state)
 {
@@ -178,12 +149,14 @@ struct blocked {
     libvchan_t *handle;
     char data[10000];
     int result;
+    pid_t thread; /* atomic */
 };
 
 static void *blocked_recv(void *context)
 {
     struct blocked *blocked = context;
 
+    tell_thread(&blocked->thread);
     blocked->result = libvchan_recv(blocked->handle, blocked->data, sizeof(blocked->data));
     return NULL;
 }
@@ -199,7 +172,7 @@ static void blocking_recv_waits_for_all_of_it(void **state)
     pattern_fill(out, sizeof(out), 0);
     pthread_create(&thread, NULL, blocked_recv, &blocked);
     for (size_t done = 0; done < sizeof(out); done += 1000) {
-        usleep(2000);
+        wait_until_started_and_asleep(&blocked.thread);
         assert_int_equal(libvchan_write(pair.client, out + done, 1000), 1000);
     }
     pthread_join(thread, NULL);
@@ -216,7 +189,7 @@ static void a_close_wakes_a_blocked_reader(void **state)
 
     (void)state;
     pthread_create(&thread, NULL, blocked_recv, &blocked);
-    usleep(20000);
+    wait_until_started_and_asleep(&blocked.thread);
     libvchan_close(pair.client);
     pthread_join(thread, NULL);
     assert_int_equal(blocked.result, -1);
@@ -468,29 +441,6 @@ static void both_directions_carry_bulk_at_once(void **state)
     pair_close(&pair);
 }
 
-static int each_setup(void **state)
-{
-    (void)state;
-    watchdog(60);
-    return 0;
-}
-
-static int all_setup(void **state)
-{
-    (void)state;
-    /* rings stay as large as they were asked for */
-    vchand_start("[rebalance]\nring-default-max = 4K\n");
-    return 0;
-}
-
-static int all_teardown(void **state)
-{
-    (void)state;
-    return vchand_stop();
-}
-
-#define CASE(name) cmocka_unit_test_setup(name, each_setup)
-
 int main(void)
 {
     const struct CMUnitTest cases[] = {
@@ -517,5 +467,5 @@ int main(void)
         CASE(both_directions_carry_bulk_at_once),
     };
 
-    return cmocka_run_group_tests(cases, all_setup, all_teardown);
+    return cmocka_run_group_tests(cases, broker_setup_fixed_rings, broker_teardown);
 }

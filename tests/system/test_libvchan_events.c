@@ -4,48 +4,8 @@
  * Two threads in each case; a watchdog ends a hang.
  */
 #include <pthread.h>
-#include <sys/select.h>
 
-#include <libvchan.h>
-
-#include "tests/system/vchand_fixture.h"
-
-static int next_port = 1000;
-
-struct pair {
-    libvchan_t *server, *client;
-};
-
-static struct pair pair_open(size_t size)
-{
-    struct pair pair;
-    int port = next_port++;
-
-    as_domain(0);
-    pair.server = libvchan_server_init(1, port, size, size);
-    assert_non_null(pair.server);
-    as_domain(1);
-    pair.client = libvchan_client_init(0, port);
-    assert_non_null(pair.client);
-    return pair;
-}
-
-static void pair_close(struct pair *pair)
-{
-    libvchan_close(pair->client);
-    libvchan_close(pair->server);
-}
-
-static void select_on(libvchan_t *handle)
-{
-    int fd = libvchan_fd_for_select(handle);
-    fd_set set;
-
-    FD_ZERO(&set);
-    FD_SET(fd, &set);
-    if (select(fd + 1, &set, NULL, NULL, NULL) < 0)
-        abort();
-}
+#include "tests/system/pair.h"
 
 /*
  * A reader that wants this much at once and a writer that does share a ring of 4096 bytes without a
@@ -287,7 +247,7 @@ static void every_reader_gets_everything_from_every_writer(void **state)
     for (size_t i = 0; i < COUNT(readers) * COUNT(writers); i++) {
         const struct style *reader = &readers[i % COUNT(readers)],
                            *writer = &writers[i / COUNT(readers)];
-        struct pair pair = pair_open(4096);
+        struct pair pair = pair_open(4096, 4096);
         uint64_t total = (uint64_t)rounds(1 << 20);
         struct program in = {pair.server, reader->step, total, (unsigned)i + 1, false, 0};
         struct program out = {pair.client, writer->step, total, (unsigned)i + 1001, false, 0};
@@ -377,7 +337,7 @@ static void proxies_with_all_habits_move_everything_both_ways(void **state)
 {
     (void)state;
     for (unsigned i = 0; i < HABITS * HABITS; i++) {
-        struct pair pair = pair_open(4096);
+        struct pair pair = pair_open(4096, 4096);
         uint64_t total = (uint64_t)rounds(512 << 10);
         struct duplex ends[2] = {{pair.server, i % HABITS, total, i, false},
                                  {pair.client, i / HABITS, total, i + 500, false}};
@@ -394,26 +354,9 @@ static void proxies_with_all_habits_move_everything_both_ways(void **state)
     }
 }
 
-/* Three threads on one handle. */
-
-struct third {
-    libvchan_t *handle;
-    int stop; /* atomic */
-    int waits;
-};
-
-static void *third_run(void *context)
-{
-    struct third *third = context;
-
-    while (!__atomic_load_n(&third->stop, __ATOMIC_ACQUIRE) && libvchan_wait(third->handle) == 0)
-        __atomic_add_fetch(&third->waits, 1, __ATOMIC_RELAXED);
-    return NULL;
-}
-
 static void a_third_thread_may_wait_while_one_reads_and_one_writes(void **state)
 {
-    struct pair pair = pair_open(4096);
+    struct pair pair = pair_open(4096, 4096);
     uint64_t total = (uint64_t)rounds(4 << 20);
     struct program programs[4] = {
         {pair.server, read_blocking, total, 1, false, 0},
@@ -440,28 +383,6 @@ static void a_third_thread_may_wait_while_one_reads_and_one_writes(void **state)
     libvchan_close(pair.server);
 }
 
-static int each_setup(void **state)
-{
-    (void)state;
-    watchdog(60);
-    return 0;
-}
-
-static int all_setup(void **state)
-{
-    (void)state;
-    vchand_start("");
-    return 0;
-}
-
-static int all_teardown(void **state)
-{
-    (void)state;
-    return vchand_stop();
-}
-
-#define CASE(name) cmocka_unit_test_setup(name, each_setup)
-
 int main(void)
 {
     const struct CMUnitTest cases[] = {
@@ -470,5 +391,5 @@ int main(void)
         CASE(a_third_thread_may_wait_while_one_reads_and_one_writes),
     };
 
-    return cmocka_run_group_tests(cases, all_setup, all_teardown);
+    return cmocka_run_group_tests(cases, broker_setup, broker_teardown);
 }

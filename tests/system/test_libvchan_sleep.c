@@ -3,48 +3,8 @@
  * A program that waits sleeps: it takes no CPU time while nothing happens, and hears of what does.
  */
 #include <pthread.h>
-#include <sys/select.h>
 
-#include <libvchan.h>
-
-#include "tests/system/vchand_fixture.h"
-
-static int next_port = 1000;
-
-struct pair {
-    libvchan_t *server, *client;
-};
-
-static struct pair pair_open(size_t size)
-{
-    struct pair pair;
-    int port = next_port++;
-
-    as_domain(0);
-    pair.server = libvchan_server_init(1, port, size, size);
-    assert_non_null(pair.server);
-    as_domain(1);
-    pair.client = libvchan_client_init(0, port);
-    assert_non_null(pair.client);
-    return pair;
-}
-
-static void pair_close(struct pair *pair)
-{
-    libvchan_close(pair->client);
-    libvchan_close(pair->server);
-}
-
-static void select_on(libvchan_t *handle)
-{
-    int fd = libvchan_fd_for_select(handle);
-    fd_set set;
-
-    FD_ZERO(&set);
-    FD_SET(fd, &set);
-    if (select(fd + 1, &set, NULL, NULL, NULL) < 0)
-        abort();
-}
+#include "tests/system/pair.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -53,6 +13,7 @@ struct idler {
     bool (*done)(struct idler *idler); /* waits inside */
     double cpu_s;
     size_t wanted;
+    pid_t thread; /* atomic */
 };
 
 static void *idle_run(void *context)
@@ -60,6 +21,7 @@ static void *idle_run(void *context)
     struct idler *idler = context;
     double begin_s = thread_cpu_s();
 
+    tell_thread(&idler->thread);
     while (!idler->done(idler))
         ;
     idler->cpu_s = thread_cpu_s() - begin_s;
@@ -124,13 +86,17 @@ static bool is_gone_or_selects(struct idler *idler)
     return false;
 }
 
-/* Starts it, leaves it alone for 300 ms, lets `release` happen; it must have slept, and end. */
+/*
+ * Starts it, leaves it alone for 300 ms once it sleeps, lets `release` happen; it must have gone on
+ * sleeping, and end.
+ */
 static void assert_sleeps_until(struct idler *idler, void (*release)(void *context), void *context)
 {
     pthread_t thread;
 
     watchdog(20);
     pthread_create(&thread, NULL, idle_run, idler);
+    wait_until_started_and_asleep(&idler->thread);
     usleep(300000);
     release(context);
     pthread_join(thread, NULL);
@@ -156,7 +122,7 @@ static void waiting_for_space_with_unread_data_sleeps(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(ways); i++) {
-        struct pair pair = pair_open(4096);
+        struct pair pair = pair_open(4096, 4096);
         struct idler idler = {.handle = pair.client, .done = ways[i], .wanted = 600};
         char data[4096] = {0}, in[4];
 
@@ -171,7 +137,7 @@ static void waiting_for_space_with_unread_data_sleeps(void **state)
 /* What was armed when the ring was empty must tell of the space after it was full. */
 static void space_asked_for_in_an_empty_ring_is_told_of_when_it_was_full(void **state)
 {
-    struct pair pair = pair_open(4096);
+    struct pair pair = pair_open(4096, 4096);
     struct idler idler = {.handle = pair.client, .done = has_space_or_selects, .wanted = 600};
     char data[4096] = {0};
 
@@ -185,7 +151,7 @@ static void space_asked_for_in_an_empty_ring_is_told_of_when_it_was_full(void **
 
 static void waiting_for_more_of_a_message_sleeps(void **state)
 {
-    struct pair pair = pair_open(4096);
+    struct pair pair = pair_open(4096, 4096);
     struct idler idler = {.handle = pair.client, .done = has_data_or_waits, .wanted = 16};
 
     (void)state;
@@ -200,7 +166,7 @@ static void waiting_for_data_sleeps(void **state)
 
     (void)state;
     for (size_t i = 0; i < COUNT(ways); i++) {
-        struct pair pair = pair_open(4096);
+        struct pair pair = pair_open(4096, 4096);
         struct idler idler = {.handle = pair.client, .done = ways[i], .wanted = 1};
 
         assert_sleeps_until(&idler, write_10, pair.server);
@@ -242,7 +208,7 @@ static void go(void *context)
 
 static void waiting_for_the_end_sleeps(void **state)
 {
-    struct pair pair = pair_open(4096);
+    struct pair pair = pair_open(4096, 4096);
     struct idler idler = {.handle = pair.client, .done = is_gone_or_selects};
 
     (void)state;
@@ -250,33 +216,24 @@ static void waiting_for_the_end_sleeps(void **state)
     libvchan_close(pair.client);
 }
 
-/* Three threads on one handle. */
-
-struct third {
+struct receiver {
     libvchan_t *handle;
-    int stop; /* atomic */
-    int waits;
+    pid_t thread; /* atomic */
 };
-
-static void *third_run(void *context)
-{
-    struct third *third = context;
-
-    while (!__atomic_load_n(&third->stop, __ATOMIC_ACQUIRE) && libvchan_wait(third->handle) == 0)
-        __atomic_add_fetch(&third->waits, 1, __ATOMIC_RELAXED);
-    return NULL;
-}
 
 static void *recv_100(void *context)
 {
+    struct receiver *receiver = context;
     char data[100];
 
-    return libvchan_recv(context, data, sizeof(data)) == 100 ? NULL : context;
+    tell_thread(&receiver->thread);
+    return libvchan_recv(receiver->handle, data, sizeof(data)) == 100 ? NULL : context;
 }
 
 static void assert_waiter_hears(bool watched)
 {
-    struct pair pair = pair_open(4096);
+    struct pair pair = pair_open(4096, 4096);
+    struct receiver receiver = {.handle = pair.server};
     struct third third = {.handle = pair.server};
     pthread_t reader, waiter;
     char data[100] = {0};
@@ -284,17 +241,18 @@ static void assert_waiter_hears(bool watched)
 
     if (watched)
         assert_true(libvchan_fd_for_select(pair.server) >= 0);
-    pthread_create(&reader, NULL, recv_100, pair.server);
-    usleep(50000);
+    pthread_create(&reader, NULL, recv_100, &receiver);
+    wait_until_started_and_asleep(&receiver.thread);
     pthread_create(&waiter, NULL, third_run, &third);
-    usleep(50000);
+    wait_until_started_and_asleep(&third.thread);
     for (int i = 0; i < 9; i++) {
         int before = __atomic_load_n(&third.waits, __ATOMIC_RELAXED);
         assert_int_equal(libvchan_write(pair.client, data, 10), 10);
         watchdog(10);
         while (__atomic_load_n(&third.waits, __ATOMIC_RELAXED) == before)
             usleep(100);
-        usleep(2000);
+        wait_until_asleep(third.thread);
+        wait_until_asleep(receiver.thread);
     }
     assert_int_equal(libvchan_write(pair.client, data, 10), 10);
     pthread_join(reader, &failed);
@@ -315,7 +273,7 @@ static void a_waiting_thread_hears_of_bytes_that_are_too_few_for_the_reader(void
 
 static void a_readable_descriptor_means_that_wait_returns(void **state)
 {
-    struct pair pair = pair_open(4096);
+    struct pair pair = pair_open(4096, 4096);
     char data[8];
 
     (void)state;
@@ -328,29 +286,6 @@ static void a_readable_descriptor_means_that_wait_returns(void **state)
     }
     pair_close(&pair);
 }
-
-static int each_setup(void **state)
-{
-    (void)state;
-    watchdog(60);
-    return 0;
-}
-
-static int all_setup(void **state)
-{
-    (void)state;
-    /* rings stay as large as they were asked for */
-    vchand_start("[rebalance]\nring-default-max = 4K\n");
-    return 0;
-}
-
-static int all_teardown(void **state)
-{
-    (void)state;
-    return vchand_stop();
-}
-
-#define CASE(name) cmocka_unit_test_setup(name, each_setup)
 
 int main(void)
 {
@@ -365,5 +300,5 @@ int main(void)
         CASE(a_readable_descriptor_means_that_wait_returns),
     };
 
-    return cmocka_run_group_tests(cases, all_setup, all_teardown);
+    return cmocka_run_group_tests(cases, broker_setup_fixed_rings, broker_teardown);
 }

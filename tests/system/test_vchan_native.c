@@ -3,39 +3,7 @@
 #include <poll.h>
 #include <pthread.h>
 
-#include <vchan.h>
-
-#include "tests/system/vchand_fixture.h"
-
-static int next_port = 1000;
-
-struct pair {
-    struct vchan *server, *client; /* domains 0 and 1 */
-};
-
-static int open_as(int domain, int peer, int port, unsigned flags, size_t size, struct vchan **out)
-{
-    const struct vchan_options options = {
-        .local_domain = domain, .receive_min = size, .send_min = size};
-
-    return vchan_open(peer, port, flags, &options, out);
-}
-
-static struct pair pair_open(size_t size)
-{
-    struct pair pair;
-    int port = next_port++;
-
-    assert_int_equal(open_as(0, 1, port, VCHAN_OPEN_SERVER, size, &pair.server), 0);
-    assert_int_equal(open_as(1, 0, port, VCHAN_OPEN_CLIENT, 0, &pair.client), 0);
-    return pair;
-}
-
-static void pair_close(struct pair *pair)
-{
-    vchan_close(pair->client);
-    vchan_close(pair->server);
-}
+#include "tests/system/pair.h"
 
 static void a_refused_open_is_explained(void **state)
 {
@@ -43,16 +11,17 @@ static void a_refused_open_is_explained(void **state)
     int port = next_port++;
 
     (void)state;
-    assert_int_equal(open_as(0, 1, port, VCHAN_OPEN_SERVER, 0, &server), 0);
+    assert_int_equal(native_open(0, 1, port, VCHAN_OPEN_SERVER, 0, &server), 0);
     assert_string_equal(vchan_explain(), "");
-    assert_int_equal(open_as(0, 1, port, VCHAN_OPEN_SERVER, 0, &other), -EADDRINUSE);
+    assert_int_equal(native_open(0, 1, port, VCHAN_OPEN_SERVER, 0, &other), -EADDRINUSE);
     assert_non_null(strstr(vchan_explain(), "port"));
     assert_null(other);
-    assert_int_equal(open_as(0, 1, port, 0, 0, &other), -EINVAL);
+    assert_int_equal(native_open(0, 1, port, 0, 0, &other), -EINVAL);
     assert_non_null(strstr(vchan_explain(), "flags"));
-    assert_int_equal(open_as(300, 1, port, VCHAN_OPEN_SERVER, 0, &other), -ENOENT);
+    assert_int_equal(native_open(300, 1, port, VCHAN_OPEN_SERVER, 0, &other), -ENOENT);
     assert_true(strlen(vchan_explain()) > 0);
-    assert_int_equal(open_as(1, 0, next_port++, VCHAN_OPEN_CLIENT | VCHAN_OPEN_NONBLOCK, 0, &other),
+    port = next_port++;
+    assert_int_equal(native_open(1, 0, port, VCHAN_OPEN_CLIENT | VCHAN_OPEN_NONBLOCK, 0, &other),
                      -ENXIO);
     assert_true(strlen(vchan_explain()) > 0);
     vchan_close(server);
@@ -65,9 +34,9 @@ static void a_rendezvous_needs_no_roles(void **state)
     char in[8];
 
     (void)state;
-    assert_int_equal(open_as(0, 1, port, VCHAN_OPEN_RENDEZVOUS, 0, &first), 0);
+    assert_int_equal(native_open(0, 1, port, VCHAN_OPEN_RENDEZVOUS, 0, &first), 0);
     assert_int_equal(vchan_state(first), VCHAN_CAN_WRITE);
-    assert_int_equal(open_as(1, 0, port, VCHAN_OPEN_RENDEZVOUS, 0, &second), 0);
+    assert_int_equal(native_open(1, 0, port, VCHAN_OPEN_RENDEZVOUS, 0, &second), 0);
     assert_int_equal(vchan_write(first, "hello", 5, 0), 5);
     assert_int_equal(vchan_read(second, in, sizeof(in), 0), 5);
     assert_int_equal(vchan_state(second), VCHAN_CAN_WRITE | VCHAN_IS_CONNECTED);
@@ -87,7 +56,7 @@ static void an_open_in_two_steps_tells_when_it_is_ready(void **state)
     assert_int_equal(vchan_open_finish(client, 0), -EAGAIN);
     struct pollfd ready = {.fd = vchan_poll_fd(client), .events = POLLIN};
     assert_int_equal(poll(&ready, 1, 0), 0);
-    assert_int_equal(open_as(0, 1, port, VCHAN_OPEN_SERVER, 0, &server), 0);
+    assert_int_equal(native_open(0, 1, port, VCHAN_OPEN_SERVER, 0, &server), 0);
     assert_int_equal(poll(&ready, 1, 5000), 1);
     assert_int_equal(vchan_open_finish(client, 0), 0);
     assert_int_equal(vchan_open_finish(client, 0), 0);
@@ -100,35 +69,45 @@ static void on_signal(int number)
     (void)number;
 }
 
-static void *interrupt_soon(void *context)
+struct interrupter {
+    pthread_t victim;
+    int stop; /* atomic */
+};
+
+/* Again and again: a signal that comes before the victim waits, or while it spins, is lost. */
+static void *interrupt_until_told(void *context)
 {
-    usleep(50000);
-    pthread_kill(*(pthread_t *)context, SIGUSR1);
+    struct interrupter *interrupter = context;
+
+    while (!__atomic_load_n(&interrupter->stop, __ATOMIC_ACQUIRE)) {
+        usleep(10000);
+        pthread_kill(interrupter->victim, SIGUSR1);
+    }
     return NULL;
 }
 
 static void a_signal_interrupts_a_wait(void **state)
 {
     struct sigaction action = {.sa_handler = on_signal};
-    struct pair pair = pair_open(4096);
-    pthread_t self = pthread_self(), thread;
+    struct native_pair pair = native_pair_open(4096);
+    struct interrupter interrupter = {.victim = pthread_self()};
+    pthread_t thread;
     struct vchan *other;
     char in;
 
     (void)state;
     sigaction(SIGUSR1, &action, NULL);
-    pthread_create(&thread, NULL, interrupt_soon, &self);
+    pthread_create(&thread, NULL, interrupt_until_told, &interrupter);
     assert_int_equal(vchan_read(pair.client, &in, 1, VCHAN_FOREVER), -EINTR);
+    assert_int_equal(native_open(1, 0, next_port++, VCHAN_OPEN_CLIENT, 0, &other), -EINTR);
+    __atomic_store_n(&interrupter.stop, 1, __ATOMIC_RELEASE);
     pthread_join(thread, NULL);
-    pthread_create(&thread, NULL, interrupt_soon, &self);
-    assert_int_equal(open_as(1, 0, next_port++, VCHAN_OPEN_CLIENT, 0, &other), -EINTR);
-    pthread_join(thread, NULL);
-    pair_close(&pair);
+    native_pair_close(&pair);
 }
 
 static void a_wait_ends_with_its_timeout(void **state)
 {
-    struct pair pair = pair_open(4096);
+    struct native_pair pair = native_pair_open(4096);
     char data[4097] = {0};
     double begin_s = now_s();
 
@@ -144,12 +123,12 @@ static void a_wait_ends_with_its_timeout(void **state)
     assert_int_equal(vchan_wait(pair.client, VCHAN_CAN_READ, 0), -EAGAIN);
     assert_true(now_s() - begin_s >= 0.2);
     assert_true(now_s() - begin_s < 20); /* busy machines are slow, not this slow */
-    pair_close(&pair);
+    native_pair_close(&pair);
 }
 
 static void spans_lie_in_one_piece_across_the_end_of_the_ring(void **state)
 {
-    struct pair pair = pair_open(4096);
+    struct native_pair pair = native_pair_open(4096);
     struct vchan_span span;
 
     (void)state;
@@ -170,23 +149,23 @@ static void spans_lie_in_one_piece_across_the_end_of_the_ring(void **state)
     assert_int_equal(vchan_peek(pair.server, 1, &span, 0), -EAGAIN);
     assert_int_equal(vchan_reserve(pair.client, 0, 10, &span, 0), -EINVAL);
     assert_int_equal(vchan_reserve(pair.client, 1 << 30, 1 << 30, &span, 0), -EMSGSIZE);
-    pair_close(&pair);
+    native_pair_close(&pair);
 }
 
 static void a_receive_of_more_than_the_ring_holds_is_refused(void **state)
 {
-    struct pair pair = pair_open(4096);
+    struct native_pair pair = native_pair_open(4096);
     static char data[1 << 20];
 
     (void)state;
     assert_int_equal(vchan_send(pair.client, data, sizeof(data), VCHAN_FOREVER), -EMSGSIZE);
     assert_int_equal(vchan_receive(pair.server, data, sizeof(data), VCHAN_FOREVER), -EMSGSIZE);
-    pair_close(&pair);
+    native_pair_close(&pair);
 }
 
 static void ending_one_direction_leaves_the_other(void **state)
 {
-    struct pair pair = pair_open(4096);
+    struct native_pair pair = native_pair_open(4096);
     char in[8];
 
     (void)state;
@@ -204,29 +183,33 @@ static void ending_one_direction_leaves_the_other(void **state)
     assert_int_equal(vchan_read(pair.client, in, sizeof(in), VCHAN_FOREVER), 0);
     assert_true(vchan_state(pair.server) & VCHAN_IS_GONE);
     assert_int_equal(vchan_shutdown(pair.client, 8), -EINVAL);
-    pair_close(&pair);
+    native_pair_close(&pair);
 }
 
 static void a_shutdown_wakes_a_blocked_reader(void **state)
 {
-    struct pair pair = pair_open(4096);
-    pid_t child;
+    struct native_pair pair = native_pair_open(4096);
+    pid_t child, reader = getpid();
+    int status;
     char in;
 
     (void)state;
     child = fork();
     if (child == 0) {
-        usleep(50000);
+        watchdog(20);
+        wait_until_asleep(reader);
         _exit(vchan_shutdown(pair.client, VCHAN_SENDING) != 0);
     }
     assert_int_equal(vchan_read(pair.server, &in, 1, 5000), 0);
-    waitpid(child, NULL, 0);
-    pair_close(&pair);
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    native_pair_close(&pair);
 }
 
+/* Once the first thread, the caller, sleeps. */
 static void *close_soon(void *context)
 {
-    usleep(50000);
+    wait_until_asleep(getpid());
     vchan_close(context);
     return NULL;
 }
@@ -238,10 +221,10 @@ static void wait_tells_of_every_condition(void **state)
     pthread_t thread;
 
     (void)state;
-    assert_int_equal(open_as(0, 1, port, VCHAN_OPEN_SERVER, 0, &server), 0);
+    assert_int_equal(native_open(0, 1, port, VCHAN_OPEN_SERVER, 0, &server), 0);
     assert_int_equal(vchan_wait(server, VCHAN_IS_CONNECTED, 0), -EAGAIN);
     assert_int_equal(vchan_wait(server, VCHAN_CAN_WRITE, 0), VCHAN_CAN_WRITE);
-    assert_int_equal(open_as(1, 0, port, VCHAN_OPEN_CLIENT, 0, &client), 0);
+    assert_int_equal(native_open(1, 0, port, VCHAN_OPEN_CLIENT, 0, &client), 0);
     assert_int_equal(vchan_wait(server, VCHAN_IS_CONNECTED, 5000),
                      VCHAN_IS_CONNECTED | VCHAN_CAN_WRITE);
     assert_int_equal(vchan_write(client, "x", 1, 0), 1);
@@ -255,7 +238,7 @@ static void wait_tells_of_every_condition(void **state)
 
 static void statistics_count_what_happened(void **state)
 {
-    struct pair pair = pair_open(4096);
+    struct native_pair pair = native_pair_open(4096);
     struct vchan_statistics statistics;
     char data[4096] = {0};
 
@@ -274,7 +257,7 @@ static void statistics_count_what_happened(void **state)
     assert_int_equal(statistics.receiving.stalls, 1);
     assert_true(statistics.receiving.size_bytes >= 4096);
     assert_int_equal(statistics.sending.bytes_written, 0);
-    pair_close(&pair);
+    native_pair_close(&pair);
 }
 
 struct listing {
@@ -311,7 +294,7 @@ static void the_broker_lists_channels_and_domains(void **state)
 {
     const struct vchan_options options = {.local_domain = 0}, elsewhere = {.local_domain = 5};
     struct listing listing = {.port = next_port};
-    struct pair pair = pair_open(8192);
+    struct native_pair pair = native_pair_open(8192);
     int domains = 0;
 
     (void)state;
@@ -329,55 +312,42 @@ static void the_broker_lists_channels_and_domains(void **state)
     assert_int_equal(vchan_each_channel(&options, 1, stop_at_once, NULL), 42);
     assert_int_equal(vchan_each_domain(&options, note_domain, &domains), 0);
     assert_int_equal(domains, 1);
-    pair_close(&pair);
+    native_pair_close(&pair);
 }
 
 static void without_descriptors_to_sleep_on_a_wait_still_ends(void **state)
 {
-    struct pair pair = pair_open(4096);
+    struct native_pair pair = native_pair_open(4096);
     struct rlimit limit, none;
+    int go[2], status;
     char in[4];
 
     (void)state;
     getrlimit(RLIMIT_NOFILE, &limit);
     none = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
-    pid_t child = fork();
+    assert_int_equal(pipe(go), 0);
+    pid_t reader = getpid(), child = fork();
     if (child == 0) {
-        usleep(50000);
+        watchdog(20);
+        if (read(go[0], in, 1) != 1)
+            _exit(2);
+        wait_until_asleep(reader);
         _exit(vchan_write(pair.client, "late", 4, 0) != 4);
     }
     setrlimit(RLIMIT_NOFILE, &none);
     ssize_t timed_out = vchan_read(pair.server, in, 4, 10);
+    ssize_t told = write(go[1], "!", 1);
     ssize_t n = vchan_read(pair.server, in, 4, 5000);
     setrlimit(RLIMIT_NOFILE, &limit);
     assert_int_equal(timed_out, -ETIMEDOUT);
+    assert_int_equal(told, 1);
     assert_int_equal(n, 4);
-    waitpid(child, NULL, 0);
-    pair_close(&pair);
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    close(go[0]);
+    close(go[1]);
+    native_pair_close(&pair);
 }
-
-static int each_setup(void **state)
-{
-    (void)state;
-    watchdog(60);
-    return 0;
-}
-
-static int all_setup(void **state)
-{
-    (void)state;
-    /* rings stay as large as they were asked for */
-    vchand_start("[rebalance]\nring-default-max = 4K\n");
-    return 0;
-}
-
-static int all_teardown(void **state)
-{
-    (void)state;
-    return vchand_stop();
-}
-
-#define CASE(name) cmocka_unit_test_setup(name, each_setup)
 
 int main(void)
 {
@@ -397,5 +367,5 @@ int main(void)
         CASE(without_descriptors_to_sleep_on_a_wait_still_ends),
     };
 
-    return cmocka_run_group_tests(cases, all_setup, all_teardown);
+    return cmocka_run_group_tests(cases, broker_setup_fixed_rings, broker_teardown);
 }

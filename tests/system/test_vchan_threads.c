@@ -6,33 +6,7 @@
 #include <poll.h>
 #include <pthread.h>
 
-#include <vchan.h>
-
-#include "tests/system/vchand_fixture.h"
-
-static int next_port = 1000;
-
-struct pair {
-    struct vchan *ends[2];
-};
-
-static struct pair pair_open(size_t size)
-{
-    const struct vchan_options server = {.local_domain = 0, .receive_min = size, .send_min = size};
-    const struct vchan_options client = {.local_domain = 1};
-    struct pair pair;
-    int port = next_port++;
-
-    assert_int_equal(vchan_open(1, port, VCHAN_OPEN_SERVER, &server, &pair.ends[0]), 0);
-    assert_int_equal(vchan_open(0, port, VCHAN_OPEN_CLIENT, &client, &pair.ends[1]), 0);
-    return pair;
-}
-
-static void pair_close(struct pair *pair)
-{
-    vchan_close(pair->ends[1]);
-    vchan_close(pair->ends[0]);
-}
+#include "tests/system/pair.h"
 
 struct worker {
     struct vchan *v;
@@ -90,21 +64,23 @@ static void a_reader_and_a_writer_share_a_handle(void **state)
 {
     (void)state;
     for (unsigned round = 0; round < 4; round++) {
-        struct pair pair = pair_open(4096);
+        struct native_pair pair = native_pair_open(4096);
         uint64_t total = (uint64_t)rounds(8 << 20);
         struct worker workers[4];
         pthread_t threads[4];
 
         watchdog(60);
         for (unsigned i = 0; i < 4; i++) {
-            workers[i] = (struct worker){pair.ends[i / 2], total, 4 * round + i, false};
+            workers[i] = (struct worker){.v = i < 2 ? pair.server : pair.client,
+                                         .total = total,
+                                         .seed = 4 * round + i};
             pthread_create(&threads[i], NULL, i % 2 ? read_all : write_all, &workers[i]);
         }
         for (unsigned i = 0; i < 4; i++)
             pthread_join(threads[i], NULL);
         for (unsigned i = 0; i < 4; i++)
             assert_true(workers[i].sound);
-        pair_close(&pair);
+        native_pair_close(&pair);
     }
 }
 
@@ -174,9 +150,9 @@ static void *wait_both(void *context)
 
 static void run_two(void *(*first)(void *), void *(*second)(void *))
 {
-    struct pair pair = pair_open(4096);
+    struct native_pair pair = native_pair_open(4096);
     uint64_t total = (uint64_t)rounds(8 << 20);
-    struct worker workers[2] = {{pair.ends[0], total, 1, false}, {pair.ends[1], total, 2, false}};
+    struct worker workers[2] = {{pair.server, total, 1, false}, {pair.client, total, 2, false}};
     pthread_t threads[2];
 
     watchdog(60);
@@ -185,7 +161,7 @@ static void run_two(void *(*first)(void *), void *(*second)(void *))
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
     assert_true(workers[0].sound && workers[1].sound);
-    pair_close(&pair);
+    native_pair_close(&pair);
 }
 
 static void event_loops_move_everything_both_ways(void **state)
@@ -243,9 +219,9 @@ static void *receive_messages(void *context)
 
 static void messages_are_seen_whole(void **state)
 {
-    struct pair pair = pair_open(4096);
-    struct messages out = {pair.ends[0], rounds(100000), 1, false},
-                    in = {pair.ends[1], rounds(100000), 2, false};
+    struct native_pair pair = native_pair_open(4096);
+    struct messages out = {pair.server, rounds(100000), 1, false},
+                    in = {pair.client, rounds(100000), 2, false};
     pthread_t threads[2];
 
     (void)state;
@@ -255,20 +231,7 @@ static void messages_are_seen_whole(void **state)
     pthread_join(threads[0], NULL);
     pthread_join(threads[1], NULL);
     assert_true(out.sound && in.sound);
-    pair_close(&pair);
-}
-
-static int all_setup(void **state)
-{
-    (void)state;
-    vchand_start("");
-    return 0;
-}
-
-static int all_teardown(void **state)
-{
-    (void)state;
-    return vchand_stop();
+    native_pair_close(&pair);
 }
 
 int main(void)
@@ -279,5 +242,5 @@ int main(void)
         cmocka_unit_test(messages_are_seen_whole),
     };
 
-    return cmocka_run_group_tests(cases, all_setup, all_teardown);
+    return cmocka_run_group_tests(cases, broker_setup, broker_teardown);
 }

@@ -44,6 +44,7 @@ enum kind {
     KIND_MODE,
     KIND_LEVEL,
     KIND_WORD,
+    KIND_POLICY,
     KIND_DOMAINS,
     KIND_UUID
 };
@@ -55,7 +56,7 @@ struct key {
     enum kind kind;
     size_t offset;
     uint64_t min, max;
-    const char *allowed; /* for messages; NULL: a number from min to max */
+    const char *allowed; /* for messages; NULL: a number from min to max, a policy's name */
 };
 
 #define BROKER(field) offsetof(struct config, field)
@@ -77,7 +78,7 @@ static const struct key keys[] = {
     {SECTION_BROKER, "socket-mode", KIND_MODE, BROKER(socket_mode), 0, 0777,
      "an octal mode from 0000 to 0777"},
     {SECTION_BROKER, "socket-group", KIND_WORD, BROKER(socket_group), 0, 0, "the name of a group"},
-    {SECTION_BROKER, "policy", KIND_WORD, BROKER(policy_name), 0, 0, "default or static"},
+    {SECTION_BROKER, "policy", KIND_POLICY, BROKER(policy_name), 0, 0, NULL},
     {SECTION_BROKER, "sandbox", KIND_BOOLEAN, BROKER(sandbox), 0, 0, "yes or no"},
     {SECTION_REBALANCE, "ring-default-max", KIND_BLOCKS, BROKER(ring_max_bytes), 4096, 1ull << 46,
      "bytes, such as 16M, in whole blocks of 4K, at least one"},
@@ -102,20 +103,28 @@ static const struct key keys[] = {
     POLICY_SIZE("move-bytes-max", move_bytes_max, 4096, 1ull << 48),
     {SECTION_LOCAL, "enable", KIND_BOOLEAN, BROKER(local_enable), 0, 0, "yes or no"},
     {SECTION_LOCAL, "domains", KIND_DOMAINS, BROKER(local_domains), 0, 0,
-     "numbers and ranges, such as 0-255, 300"},
+     "numbers, ranges and names of domains, such as 0-255, web"},
     {SECTION_DOMAIN, "id", KIND_NUMBER, DOMAIN(id), 0, PROTO_DOMAIN_MAX, "0 to 32751"},
     {SECTION_DOMAIN, "quota", KIND_BLOCKS, DOMAIN(quota_bytes), 0, 1ull << 46,
      "bytes, such as 64M, in whole blocks of 4K; 0 for no limit"},
     {SECTION_DOMAIN, "uuid", KIND_UUID, DOMAIN(uuid), 0, 0,
      "a UUID, such as 6ba7b810-9dad-41d1-80b4-00c04fd430c8"},
     {SECTION_ZONE, "members", KIND_DOMAINS, ZONE(members), 0, 0,
-     "domain numbers and ranges, such as 1-9, 300"},
+     "numbers, ranges and names of domains, such as 1-9, web"},
     {SECTION_ZONE, "region-size", KIND_SIZE, ZONE(region_bytes), 1 << 20, 1ull << 46,
      "a power of two from 1M to 64T, such as 256M"},
     {SECTION_ZONE, "channels", KIND_NUMBER, ZONE(channels), 1, 1 << 20, "1 to 1048576"},
 };
 #define KEY_COUNT (sizeof(keys) / sizeof(keys[0]))
 static_assert(KEY_COUNT <= KEYS_MAX, "reader.given has a bit for each key");
+
+/* A domain that was named where numbers can be: whose section may come later. */
+struct mention {
+    const struct key *key;
+    size_t zone; /* of a key of [zone NAME]: its index */
+    unsigned line;
+    char name[PROTO_NAME_BYTES];
+};
 
 /* A file on its way through inih, which hands over lines without their numbers: we read the lines,
  * so we count. */
@@ -129,6 +138,9 @@ struct reader {
     uint64_t given;            /* keys of the section that we have seen: bits by index in keys[] */
     unsigned lines[KEY_COUNT]; /* where each was given last, 0: nowhere */
     bool seen[SECTION_COUNT];
+    const struct key *key; /* that is being read */
+    struct mention *mentions;
+    size_t mention_count;
     int failure; /* the first: -EINVAL, -ENOMEM */
 };
 
@@ -177,8 +189,44 @@ static int parse_level(const char *text, uint64_t *level)
     return 0;
 }
 
-static int parse_value(const struct key *key, const char *text, void *field)
+/* Domains can be named where numbers can, and names go into paths. */
+static bool is_name(const char *name)
 {
+    size_t length = strlen(name);
+
+    if (length == 0 || length >= PROTO_NAME_BYTES || isdigit((unsigned char)name[0]) ||
+        name[0] == '.')
+        return false;
+    for (size_t i = 0; i < length; i++)
+        if (!isalnum((unsigned char)name[i]) && !strchr("._-", name[i]))
+            return false;
+    return true;
+}
+
+/* A config_name_taker of the reader. */
+static int mention_domain(void *context, const char *name)
+{
+    struct reader *reader = context;
+
+    if (!is_name(name))
+        return -EINVAL;
+    void *grown =
+        realloc(reader->mentions, (reader->mention_count + 1) * sizeof(*reader->mentions));
+    if (!grown)
+        return reader->failure = -ENOMEM;
+    reader->mentions = grown;
+    struct mention *mention = &reader->mentions[reader->mention_count++];
+    *mention = (struct mention){.key = reader->key, .line = reader->line};
+    if (reader->section == SECTION_ZONE)
+        mention->zone = reader->config->zone_count - 1;
+    snprintf(mention->name, sizeof(mention->name), "%s", name);
+    return 0;
+}
+
+static int parse_value(struct reader *reader, const char *text, void *field)
+{
+    const struct key *key = reader->key;
+
     switch (key->kind) {
     case KIND_NUMBER:
     case KIND_SIZE:
@@ -191,9 +239,11 @@ static int parse_value(const struct key *key, const char *text, void *field)
         return parse_level(text, field);
     case KIND_WORD:
         return config_parse_word(text, field);
+    case KIND_POLICY:
+        return policy_find(text) ? config_parse_word(text, field) : -EINVAL;
     case KIND_DOMAINS:
         memset(field, 0, sizeof(struct domain_set));
-        return config_parse_domains(text, field);
+        return config_parse_domains(text, field, mention_domain, reader);
     case KIND_UUID:
         return config_parse_uuid(text, field);
     }
@@ -229,11 +279,14 @@ static void list_keys(enum section section, char *text, size_t bytes)
     }
 }
 
-static int fail_value(struct reader *reader, const struct key *key, const char *value)
+static int fail_value(struct reader *reader, const char *value)
 {
-    if (key->allowed)
+    const struct key *key = reader->key;
+    const char *allowed = key->kind == KIND_POLICY ? policy_names() : key->allowed;
+
+    if (allowed)
         return fail(reader, reader->line, "%s: \"%.64s\" is not allowed; it takes %s", key->name,
-                    value, key->allowed);
+                    value, allowed);
     return fail(reader, reader->line,
                 "%s: \"%.64s\" is not allowed; it takes a number from %" PRIu64 " to %" PRIu64,
                 key->name, value, key->min, key->max);
@@ -258,27 +311,14 @@ static int take_value(void *context, const char *section_untracked, const char *
             return fail(reader, reader->line, "%s: it is given twice in this section", name) == 0;
         reader->given |= (uint64_t)1 << i;
         reader->lines[i] = reader->line;
-        if (parse_value(&keys[i], value, (uint8_t *)section_object(reader) + keys[i].offset) < 0)
-            return fail_value(reader, &keys[i], value) == 0;
+        reader->key = &keys[i];
+        if (parse_value(reader, value, (uint8_t *)section_object(reader) + keys[i].offset) < 0)
+            return fail_value(reader, value) == 0;
         return 1;
     }
     list_keys(reader->section, allowed, sizeof(allowed));
     return fail(reader, reader->line, "%.64s: there is no such key in [%s]; it takes %s", name,
                 sections[reader->section].name, allowed) == 0;
-}
-
-/* Domains can be named where numbers can, and names go into paths. */
-static bool is_name(const char *name)
-{
-    size_t length = strlen(name);
-
-    if (length == 0 || length >= PROTO_NAME_BYTES || isdigit((unsigned char)name[0]) ||
-        name[0] == '.')
-        return false;
-    for (size_t i = 0; i < length; i++)
-        if (!isalnum((unsigned char)name[i]) && !strchr("._-", name[i]))
-            return false;
-    return true;
 }
 
 static int add_domain(struct reader *reader, const char *name)
@@ -404,8 +444,7 @@ static int check_region(struct reader *reader, unsigned line, const char *what, 
     return 0;
 }
 
-/* What no key alone can tell. */
-static int check_all(struct reader *reader)
+static int check_domains(struct reader *reader)
 {
     const struct config *config = reader->config;
 
@@ -418,17 +457,39 @@ static int check_all(struct reader *reader)
                 return fail(reader, domain->line, "id: [domain %s] has the number of [domain %s]",
                             domain->name, config->domains[j].name);
     }
-    if (!policy_find(config->policy_name))
-        return fail(reader, line_of(reader, "policy"), "policy: \"%s\" is not known; it takes %s",
-                    config->policy_name, policy_names());
-    const char *field = policy_config_check(&config->policy);
-    if (field)
-        return fail(reader, reader->line, "[rebalance]: %s is out of its range", field);
-    if (check_region(reader, line_of(reader, "region-size"), "[broker]", config->region_bytes,
-                     config->channels) < 0)
-        return -EINVAL;
+    return 0;
+}
+
+static int resolve_mentions(struct reader *reader)
+{
+    struct config *config = reader->config;
+
+    for (size_t i = 0; i < reader->mention_count; i++) {
+        const struct mention *mention = &reader->mentions[i];
+        void *object = config;
+        size_t d = 0;
+        while (d < config->domain_count && strcmp(config->domains[d].name, mention->name) != 0)
+            d++;
+        if (d == config->domain_count)
+            return fail(reader, mention->line, "%s: there is no section [domain %s]",
+                        mention->key->name, mention->name);
+        if (mention->key->section == SECTION_ZONE)
+            object = &config->zones[mention->zone];
+        domain_set_add((void *)((uint8_t *)object + mention->key->offset),
+                       (uint32_t)config->domains[d].id);
+    }
+    return 0;
+}
+
+static int check_zones(struct reader *reader)
+{
+    static const struct domain_set nobody;
+    const struct config *config = reader->config;
+
     for (size_t i = 0; i < config->zone_count; i++) {
         struct config_zone *zone = &reader->config->zones[i];
+        if (memcmp(&zone->members, &nobody, sizeof(nobody)) == 0)
+            return fail(reader, zone->line, "members: [zone %s] must have some", zone->name);
         if (zone->region_bytes == CONFIG_UNSET)
             zone->region_bytes = config->region_bytes;
         if (zone->channels == CONFIG_UNSET)
@@ -437,6 +498,23 @@ static int check_all(struct reader *reader)
             return -EINVAL;
     }
     return 0;
+}
+
+/* What no key alone can tell. */
+static int check_all(struct reader *reader)
+{
+    struct config *config = reader->config;
+
+    if (check_domains(reader) < 0 || resolve_mentions(reader) < 0)
+        return -EINVAL;
+    const char *field = policy_config_check(&config->policy);
+    if (field)
+        return fail(reader, reader->line, "[rebalance]: %s is out of its range", field);
+    if (check_region(reader, line_of(reader, "region-size"), "[broker]", config->region_bytes,
+                     config->channels) < 0)
+        return -EINVAL;
+    config->socket_group_line = line_of(reader, "socket-group");
+    return check_zones(reader);
 }
 
 int config_read_stream(struct config *config, FILE *stream, const char *name,
@@ -453,6 +531,7 @@ int config_read_stream(struct config *config, FILE *stream, const char *name,
         fail(&reader, reader.line, "cannot be read: %s", strerror(errno));
     if (!reader.failure)
         check_all(&reader);
+    free(reader.mentions);
     if (reader.failure == -ENOMEM)
         snprintf(error, CONFIG_ERROR_BYTES, "%s: out of memory", name);
     return reader.failure;
@@ -485,7 +564,7 @@ void config_init(struct config *config)
         .sandbox = true,
         .local_enable = true,
     };
-    config_parse_domains("0-255", &config->local_domains);
+    config_parse_domains("0-255", &config->local_domains, NULL, NULL);
     policy_config_init(&config->policy);
 }
 

@@ -47,6 +47,7 @@ struct config {
     uint64_t log_level;   /* LOG_* */
     uint64_t socket_mode;
     char socket_group[CONFIG_WORD_BYTES]; /* "": none */
+    unsigned socket_group_line;
     char policy_name[CONFIG_WORD_BYTES];
     bool sandbox;
     /* [local] */
@@ -73,6 +74,13 @@ void config_deinit(struct config *config);
 int config_read(struct config *config, const char *path, char error[CONFIG_ERROR_BYTES]);
 int config_read_stream(struct config *config, FILE *stream, const char *name,
                        char error[CONFIG_ERROR_BYTES]);
+
+/*
+ * What only the host can tell: is there the group? -ENOENT with the sentence. Not for a broker in
+ * its sandbox: name services open files and sockets.
+ */
+int config_check_host(const struct config *config, const char *path,
+                      char error[CONFIG_ERROR_BYTES]);
 
 /* Channel pages of a region: as configured, or what suits its size. */
 uint32_t config_channels_for(uint64_t channels, uint64_t region_bytes);

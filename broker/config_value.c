@@ -40,9 +40,14 @@ int config_parse_size(const char *text, uint64_t *bytes)
     return 0;
 }
 
+static bool is_separator(char c)
+{
+    return c == ',' || isspace((unsigned char)c);
+}
+
 static const char *skip_separators(const char *text)
 {
-    while (*text == ',' || isspace((unsigned char)*text))
+    while (is_separator(*text))
         text++;
     return text;
 }
@@ -63,23 +68,48 @@ static int take_domain(const char **text, uint32_t *domain)
     return 0;
 }
 
-int config_parse_domains(const char *text, struct domain_set *set)
+/* "5" or "5-9"; *text moves behind it. */
+static int take_range(const char **text, struct domain_set *set)
 {
     uint32_t first, last;
 
+    if (take_domain(text, &first) < 0)
+        return -EINVAL;
+    last = first;
+    if (**text == '-') {
+        ++*text;
+        if (take_domain(text, &last) < 0 || last < first)
+            return -EINVAL;
+    }
+    if (**text && !is_separator(**text))
+        return -EINVAL;
+    for (uint32_t domain = first; domain <= last; domain++)
+        domain_set_add(set, domain);
+    return 0;
+}
+
+int config_parse_domains(const char *text, struct domain_set *set, config_name_taker take,
+                         void *context)
+{
+    char name[PROTO_NAME_BYTES];
+
     for (text = skip_separators(text); *text; text = skip_separators(text)) {
-        if (take_domain(&text, &first) < 0)
-            return -EINVAL;
-        last = first;
-        if (*text == '-') {
-            text++;
-            if (take_domain(&text, &last) < 0 || last < first)
+        int r;
+        if (isdigit((unsigned char)*text) || !take) {
+            r = take_range(&text, set);
+        } else {
+            size_t length = 0;
+            while (text[length] && !is_separator(text[length]))
+                length++;
+            if (length >= sizeof(name))
                 return -EINVAL;
+            memcpy(name, text, length);
+            name[length] = 0;
+            text += length;
+            r = take(context, name);
         }
-        if (*text && *text != ',' && !isspace((unsigned char)*text))
-            return -EINVAL;
-        for (uint32_t domain = first; domain <= last; domain++)
-            domain_set_add(set, domain);
+        if (r < 0)
+            return r;
     }
     return 0;
 }

@@ -23,8 +23,13 @@ int config_parse_mode(const char *text, uint64_t *mode);
 int config_parse_boolean(const char *text, bool *value);
 /* At least one character, and short; word has CONFIG_WORD_BYTES. */
 int config_parse_word(const char *text, char *word);
-/* "0-255, 300": the numbers are added to the set, those before an error too. */
-int config_parse_domains(const char *text, struct domain_set *set);
+/* Takes a name among numbers of domains, which may be that of a domain: -EINVAL if it cannot be. */
+typedef int (*config_name_taker)(void *context, const char *name);
+
+/* "0-255, web, 300": the numbers are added to the set, those before an error too; names go to take
+ * (NULL: there may be none). */
+int config_parse_domains(const char *text, struct domain_set *set, config_name_taker take,
+                         void *context);
 int config_parse_uuid(const char *text, uint8_t uuid[16]);
 
 #endif

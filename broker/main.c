@@ -106,6 +106,8 @@ static void read_config(struct arguments *arguments, struct config *config)
         arguments->config_path = CONFIG_PATH;
     if (arguments->config_path && config_read(config, arguments->config_path, error) < 0)
         die(error);
+    if (arguments->check && config_check_host(config, arguments->config_path, error) < 0)
+        die(error);
     if (arguments->log_level) {
         int level = log_level_parse(arguments->log_level);
         if (level < 0)

@@ -34,9 +34,13 @@ holds() {
 }
 
 example=$source_dir/packaging/vchand.conf
-sed 's/^#\([][a-z]\)/\1/' "$example" >"$work/all.conf"
+# Not every host has the group of the example.
+sed 's/^#\([][a-z]\)/\1/; s/^socket-group = .*/socket-group = root/' "$example" >"$work/all.conf"
 holds "the example configuration is accepted" "$bin/vchand" --check-config -c "$example"
 holds "and with every key uncommented" "$bin/vchand" --check-config -c "$work/all.conf"
+sed 's/^socket-group = .*/socket-group = no-such-group/' "$work/all.conf" >"$work/group.conf"
+holds "a group that the host has not is told with its line" grep -qE '/group\.conf:[0-9]+: socket-group: ' \
+    <("$bin/vchand" --check-config -c "$work/group.conf" 2>&1)
 holds "a wrong key in it is not" bash -c "echo 'nonsense = 1' >>$work/all.conf; ! $bin/vchand --check-config -c $work/all.conf 2>/dev/null"
 
 # "section key", from the broker's table, the example and the page.

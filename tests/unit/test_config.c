@@ -96,7 +96,8 @@ static void every_kind_of_value_is_read(void **state)
                         "[zone shop]\n"
                         "members = 5, 6\n"
                         "region-size = 16M\n"
-                        "[zone other]\n");
+                        "[zone other]\n"
+                        "members = 7\n");
     assert_int_equal(config.region_bytes, 64 << 20);
     assert_int_equal(config.channels, 100);
     assert_int_equal(config.log_level, LOG_DEBUG);
@@ -171,7 +172,7 @@ static void numbers_and_sizes_out_of_range_are_errors(void **state)
     assert_error("[broker]\nsocket-mode = 0888\n", "a.conf:2: socket-mode:");
     assert_error("[broker]\nsandbox = perhaps\n",
                  "a.conf:2: sandbox: \"perhaps\" is not allowed; it takes yes or no");
-    assert_error("[broker]\npolicy = best\n", "a.conf:2: policy: \"best\" is not known");
+    assert_error("[broker]\npolicy = best\n", "a.conf:2: policy: \"best\" is not allowed");
     assert_error("[domain a]\nid = 32752\n",
                  "a.conf:2: id: \"32752\" is not allowed; it takes 0 to 32751");
     assert_error("[domain a]\nquota = 4K\n", "a.conf:1: id: [domain a] must have one");
@@ -187,8 +188,8 @@ static void rings_and_quotas_are_whole_blocks(void **state)
 
     (void)state;
     assert_error("[rebalance]\nring-default-max = 5000\n",
-                 "a.conf:2: ring-default-max: \"5000\" is not allowed; it takes bytes, such as 16M, "
-                 "in whole blocks of 4K, at least one");
+                 "a.conf:2: ring-default-max: \"5000\" is not allowed; it takes bytes, such as "
+                 "16M, in whole blocks of 4K, at least one");
     assert_error("[rebalance]\nring-default-max = 0\n", "a.conf:2: ring-default-max: \"0\"");
     assert_error("[domain a]\nid = 1\nquota = 4095\n",
                  "a.conf:3: quota: \"4095\" is not allowed; it takes bytes, such as 64M, in whole "
@@ -196,6 +197,76 @@ static void rings_and_quotas_are_whole_blocks(void **state)
     read_right(&config, "[rebalance]\nring-default-max = 12K\n[domain a]\nid = 1\nquota = 4096\n");
     assert_int_equal(config.ring_max_bytes, 12288);
     assert_int_equal(config.domains[0].quota_bytes, 4096);
+    config_deinit(&config);
+}
+
+static void domains_can_be_named_before_and_after_their_sections(void **state)
+{
+    struct config config;
+
+    (void)state;
+    read_right(&config, "[local]\ndomains = db, 9\n"
+                        "[domain web]\nid = 5\n"
+                        "[zone shop]\nmembers = 1-2,web db\n"
+                        "[zone other]\nmembers = db\n"
+                        "[domain db]\nid = 700\n");
+    assert_true(domain_set_has(&config.local_domains, 700));
+    assert_true(domain_set_has(&config.local_domains, 9));
+    assert_false(domain_set_has(&config.local_domains, 5));
+    assert_true(domain_set_has(&config.zones[0].members, 2));
+    assert_true(domain_set_has(&config.zones[0].members, 5));
+    assert_true(domain_set_has(&config.zones[0].members, 700));
+    assert_false(domain_set_has(&config.zones[1].members, 5));
+    assert_true(domain_set_has(&config.zones[1].members, 700));
+    config_deinit(&config);
+}
+
+static void names_of_no_domain_are_errors(void **state)
+{
+    char text[128] = "[zone a]\nmembers = ";
+
+    (void)state;
+    assert_error("[zone a]\nmembers = 1, web\n[domain db]\nid = 5\n",
+                 "a.conf:2: members: there is no section [domain web]");
+    assert_error("[local]\ndomains = web\n",
+                 "a.conf:2: domains: there is no section [domain web]");
+    assert_error("[zone a]\nmembers = we/b\n", "a.conf:2: members: \"we/b\" is not allowed; it "
+                                               "takes numbers, ranges and names of domains");
+    assert_error("[zone a]\nmembers = -5\n", "a.conf:2: members: there is no section");
+    memset(text + strlen(text), 'x', PROTO_NAME_BYTES);
+    assert_error(text, "a.conf:2: members:");
+}
+
+static void zone_without_members_is_an_error(void **state)
+{
+    (void)state;
+    assert_error("[zone a]\nregion-size = 4M\n", "a.conf:1: members: [zone a] must have some");
+    assert_error("[zone b]\nmembers = 1\n[zone a]\nmembers =\n",
+                 "a.conf:3: members: [zone a] must have some");
+}
+
+static void unknown_policy_is_told_before_what_comes_after_it(void **state)
+{
+    (void)state;
+    assert_error("[broker]\npolicy = magic\nchannels = none\n",
+                 "a.conf:2: policy: \"magic\" is not allowed; it takes default");
+}
+
+static void group_that_the_host_has_not_is_an_error_with_its_line(void **state)
+{
+    char error[CONFIG_ERROR_BYTES] = "";
+    struct config config;
+
+    (void)state;
+    read_right(&config, "[broker]\nchannels = 9\nsocket-group = no-such-group\n[local]\n");
+    assert_int_equal(config_check_host(&config, "a.conf", error), -ENOENT);
+    assert_string_equal(error, "a.conf:3: socket-group: there is no group \"no-such-group\"");
+    config_deinit(&config);
+    read_right(&config, "[broker]\nsocket-group = root\n");
+    assert_int_equal(config_check_host(&config, "a.conf", error), 0);
+    config_deinit(&config);
+    read_right(&config, "# nothing\n");
+    assert_int_equal(config_check_host(&config, "a.conf", error), 0);
     config_deinit(&config);
 }
 
@@ -263,6 +334,11 @@ int main(void)
         cmocka_unit_test(what_is_said_twice_is_an_error),
         cmocka_unit_test(numbers_and_sizes_out_of_range_are_errors),
         cmocka_unit_test(rings_and_quotas_are_whole_blocks),
+        cmocka_unit_test(domains_can_be_named_before_and_after_their_sections),
+        cmocka_unit_test(names_of_no_domain_are_errors),
+        cmocka_unit_test(zone_without_members_is_an_error),
+        cmocka_unit_test(unknown_policy_is_told_before_what_comes_after_it),
+        cmocka_unit_test(group_that_the_host_has_not_is_an_error_with_its_line),
         cmocka_unit_test(domain_names_that_are_numbers_or_paths_are_errors),
         cmocka_unit_test(lines_that_are_nothing_are_errors),
         cmocka_unit_test(file_that_is_not_there_is_an_error_with_its_name),

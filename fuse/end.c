@@ -121,6 +121,7 @@ unsigned end_conditions(const struct end *end)
     case END_CONNECTED:
         return vchan_state(end->channel) & (end->state == END_WAITING ? ~VCHAN_CAN_WRITE : ~0u);
     case END_OVER:
+    case END_LOST:
         return VCHAN_CAN_READ | VCHAN_CAN_WRITE | VCHAN_IS_GONE;
     default:
         return 0;
@@ -222,6 +223,52 @@ static bool finish_opening(struct end *end)
     return false;
 }
 
+/* 1: this is the end's channel, which the end serves or, being the later one, has connected to. */
+static int is_channel_of(const struct vchan_channel_item *item, void *context)
+{
+    const struct end *end = context;
+
+    int local_domain = end->mount->options.local_domain;
+
+    return item->port == end->port
+           && ((item->server_domain == local_domain && item->client_domain == end->domain)
+               || (item->server_domain == end->domain && item->client_domain == local_domain));
+}
+
+/*
+ * Of a waiting end whose channel is over. A peer that came and went before we looked has perhaps
+ * left bytes; if not, the broker still has the channel, until we close our end. Where it has not, or
+ * does not answer, it was the broker that ended, though another may have taken its place by now.
+ */
+static bool nobody_came(struct end *end)
+{
+    struct vchan_statistics statistics;
+
+    if (vchan_statistics(end->channel, &statistics) == 0
+        && (statistics.receiving.bytes_written > 0 || statistics.sending.bytes_read > 0))
+        return false;
+    return vchan_each_channel(&end->mount->options, 0, is_channel_of, end) != 1;
+}
+
+/* The peer has come, perhaps gone already; or never will. May free the end. */
+static void finish_waiting(struct end *end)
+{
+    unsigned conditions = vchan_state(end->channel);
+
+    if (!(conditions & (VCHAN_IS_CONNECTED | VCHAN_IS_GONE)))
+        return;
+    if (!(conditions & VCHAN_IS_GONE) || !nobody_came(end)) {
+        end->state = END_CONNECTED;
+        return;
+    }
+    fprintf(stderr, "vchanfs: domain %d port %d: the broker ended before anybody came\n",
+            end->domain, end->port);
+    close_channel(end);
+    end->state = END_LOST;
+    end->retired = true;
+    fail_opens(end, -ENOTCONN, false);
+}
+
 /* Nothing more can come: give the port and the memory back before the program closes its file. */
 static void note_end(struct end *end)
 {
@@ -253,7 +300,7 @@ static bool arm(struct end *end)
     unsigned wanted =
         (end->reader ? end->reader->poll_armed : 0) | (end->writer ? end->writer->poll_armed : 0);
 
-    if (end->state == END_OVER)
+    if (end_is_past(end))
         return false;
     if (!TAILQ_EMPTY(&end->reads))
         wanted |= VCHAN_CAN_READ;
@@ -272,9 +319,10 @@ void end_run(struct end *end)
     if (end->state == END_OPENING && !finish_opening(end))
         return;
     do {
-        if (end->state == END_WAITING
-            && (vchan_state(end->channel) & (VCHAN_IS_CONNECTED | VCHAN_IS_GONE)))
-            end->state = END_CONNECTED;
+        if (end->state == END_WAITING)
+            finish_waiting(end);
+        if (end->state == END_FREED)
+            return;
         answer_opens(end);
         if (end->state == END_FREED)
             return;

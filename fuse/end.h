@@ -10,12 +10,16 @@
  *      |                     |      ENXIO, and      |                     |     | read
  *      |                     |      others wait)    |                     |     v
  *      +------> FREED <------+----------------------+---------------------+-- OVER
+ *                                                   |
+ *                  the channel is over, nobody came +--> LOST, and from there FREED
  *
  *     OPENING    openings wait for the broker
  *     WAITING    blocking openings wait for the peer; those with O_NONBLOCK are done, and their
  *                transfers find nothing to do
  *     CONNECTED  transfers; blocked ones wait for the ring
  *     OVER       no channel any more, the port is free again: end of file, EPIPE
+ *     LOST       no channel any more, and there never was a peer: the broker has ended it, or has
+ *                ended. Not the end of what somebody wrote: ENOTCONN, also for openings that wait
  *     FREED      memory only, until the turn of the loop is over
  *
  * An end has two places, reader and writer. An O_RDONLY opening takes the first, O_WRONLY the
@@ -42,7 +46,15 @@
 
 struct mount;
 
-enum end_state { END_NEW, END_OPENING, END_WAITING, END_CONNECTED, END_OVER, END_FREED };
+enum end_state {
+    END_NEW,
+    END_OPENING,
+    END_WAITING,
+    END_CONNECTED,
+    END_OVER,
+    END_LOST,
+    END_FREED
+};
 
 struct end {
     TAILQ_ENTRY(end) link; /* owner: mount.ends; END_FREED: mount.dead_ends */
@@ -83,6 +95,12 @@ struct end *end_new(struct mount *mount, int domain, int port);
 
 /* Asks the broker. -errno: the end is as new. */
 int end_start(struct end *end, bool probe);
+
+/* Has it no channel any more? */
+static inline bool end_is_past(const struct end *end)
+{
+    return end->state == END_OVER || end->state == END_LOST;
+}
 
 /* Directions whose place is taken. */
 unsigned end_taken(const struct end *end);

@@ -20,6 +20,8 @@ int transfer_peek(struct end *end, struct vchan_span *span)
     int r = -EPIPE;
 
     *span = (struct vchan_span){0};
+    if (end->state == END_LOST)
+        return -ENOTCONN;
     if (end->state != END_OVER)
         r = vchan_peek(end->channel, 1, span, 0);
     if (r != -EPIPE)
@@ -52,6 +54,8 @@ ssize_t transfer_take(struct end *end, const char *data, size_t size)
 
     if (end->state == END_WAITING) /* there is nobody yet who could get it */
         return -EAGAIN;
+    if (end->state == END_LOST)
+        return -ENOTCONN;
     if (end->state != END_OVER)
         r = vchan_write(end->channel, data, size, 0);
     if (r == -EPIPE)

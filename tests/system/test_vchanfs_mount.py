@@ -185,6 +185,33 @@ class EndCase(MountCase):
         self.assert_errno(errno.ECONNREFUSED, os.open, f"{self.host.path}/5/1", os.O_RDONLY | os.O_NONBLOCK)
         self.assert_errno(errno.ECONNREFUSED, os.listdir, self.host.path)
 
+    def test_who_waits_for_a_peer_hears_that_the_broker_ended(self):
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            waiting = [self.start("cat", self.pair()[0]), self.shell('exec echo lost > "$1"', self.pair()[0])]
+            opened = self.open(self.pair()[0], os.O_RDWR | os.O_NONBLOCK)
+            self.assert_errno(errno.EAGAIN, os.read, opened, 1)
+            os.set_blocking(opened, True)
+            reader = self.in_thread(os.read, opened, 1)
+            for child in waiting:
+                self.assert_blocked(child)
+            wait_until(lambda: len(os.listdir(f"{self.host.path}/5")) == 7, "not all are served")
+            self.broker.process.send_signal(number)
+            self.broker.process.wait(SOON_S)
+            for child in waiting:
+                _, errors = child.communicate(timeout=SOON_S)
+                self.assertNotEqual(child.returncode, 0)
+                self.assertRegex(errors.decode(), os.strerror(errno.ENOTCONN) + "|[Cc]annot (create|open)")
+            self.assert_errno(errno.ENOTCONN, reader)
+            self.assert_errno(errno.ENOTCONN, os.write, opened, b"x")
+            self.broker = Broker(self.directory)
+
+    def test_a_peer_that_came_and_went_at_once_is_an_end_of_file(self):
+        for _ in range(50):
+            host, web = self.pair()
+            cat = self.start("cat", host)
+            os.close(os.open(web, os.O_WRONLY))
+            self.assertEqual(self.finish(cat), b"")
+
     def test_a_new_broker_is_found(self):
         self.broker.end()
         self.broker = Broker(self.directory)

@@ -82,6 +82,8 @@ int broker_quota_set(struct broker *broker, uint32_t number, uint64_t quota_byte
 
     if (domains_check(&broker->domains, number) == -ENOENT)
         return -ENOENT;
+    if (!zone_is_whole(quota_bytes))
+        return -EINVAL;
     for (uint32_t i = 0; i < broker->zone_count; i++) {
         int r = allocator_quota_set(broker->zones[i]->allocator, number,
                                     quota_bytes / LAYOUT_BLOCK_BYTES);

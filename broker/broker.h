@@ -77,7 +77,7 @@ void broker_channel_joined(struct broker *broker, struct channel *channel, unsig
 void broker_channel_left(struct broker *broker, struct channel *channel, unsigned end);
 
 /* Limits what a domain's rings may hold in each zone, bytes; 0: no limit. -ENOENT: no such domain.
- * -ENOMEM. Event loop. */
+ * -EINVAL: not whole blocks. -ENOMEM. Event loop. */
 int broker_quota_set(struct broker *broker, uint32_t domain, uint64_t quota_bytes);
 
 /* CLOCK_MONOTONIC. */

@@ -236,6 +236,11 @@ static int domain_set(struct connection *connection, const struct proto_message 
     int r = broker_quota_set(connection->broker, request->domain, request->quota_bytes);
     if (r == -ENOENT)
         return connection_refuse(connection, r, "there is no domain %u", request->domain);
+    if (r == -EINVAL)
+        return connection_refuse(connection, r,
+                                 "a quota is in whole blocks of %u bytes, and %" PRIu64
+                                 " bytes are not; 0 is for no limit",
+                                 LAYOUT_BLOCK_BYTES, request->quota_bytes);
     if (r < 0)
         return r;
     connection_log(connection, LOG_NOTICE, "set the quota of domain %u to %" PRIu64 " bytes",

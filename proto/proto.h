@@ -372,7 +372,7 @@ struct proto_ring_set {
 struct proto_domain_set {
     uint32_t domain;
     uint32_t padding;
-    uint64_t quota_bytes; /* 0: none */
+    uint64_t quota_bytes; /* 0: none; EINVAL when not whole blocks (LAYOUT_BLOCK_BYTES) */
 };
 
 struct proto_event_ring {

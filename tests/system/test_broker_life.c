@@ -264,6 +264,13 @@ static void quota_can_be_set_by_the_host(void **state)
     assert_int_equal(client_call(&host, PROTO_DOMAIN_SET, &set, sizeof(set), &message), 0);
     request.send_min = 16384;
     assert_int_equal(client_open(&server, &request, &opened), -ENOSPC);
+    assert_explained(&server, "domain 9 holds 0B of its quota of 8K, and a ring of 16K is wanted");
+    set.quota_bytes = 4095; /* once meant no limit */
+    assert_int_equal(client_call(&host, PROTO_DOMAIN_SET, &set, sizeof(set), &message), -EINVAL);
+    assert_explained(&host, "a quota is in whole blocks of 4096 bytes, and 4095 bytes are not; 0 "
+                            "is for no limit");
+    set.quota_bytes = 4097;
+    assert_int_equal(client_call(&host, PROTO_DOMAIN_SET, &set, sizeof(set), &message), -EINVAL);
     set.quota_bytes = 0;
     assert_int_equal(client_call(&host, PROTO_DOMAIN_SET, &set, sizeof(set), &message), 0);
     assert_int_equal(client_open(&server, &request, &opened), 0);

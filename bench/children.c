@@ -36,6 +36,16 @@ static struct {
 } family;
 
 /* Async-signal-safe. */
+void children_remove(void)
+{
+    while (family.paths_count > 0) {
+        const char *path = family.paths[--family.paths_count];
+        if (unlink(path) < 0)
+            rmdir(path);
+    }
+}
+
+/* Async-signal-safe. */
 static void clean_up(void)
 {
     if (family.owner != getpid())
@@ -43,9 +53,7 @@ static void clean_up(void)
     for (int i = 0; i < CHILDREN_MAX; i++)
         if (family.children[i].pid > 0)
             kill(family.children[i].pid, SIGKILL);
-    for (int i = family.paths_count; i-- > 0;)
-        if (unlink(family.paths[i]) < 0)
-            rmdir(family.paths[i]);
+    children_remove();
 }
 
 static void say(const char *text)
@@ -231,5 +239,4 @@ void children_deinit(void)
     for (int i = 0; i < CHILDREN_MAX; i++)
         children_end(family.children[i].pid);
     clean_up();
-    family.paths_count = 0;
 }

@@ -40,6 +40,9 @@ void children_end(pid_t pid);
 /* Removes a file or an empty directory when the benchmark ends, what came last first. Copied. */
 void children_remove_at_end(const char *path);
 
+/* Does that now. */
+void children_remove(void);
+
 /*
  * Ends the benchmark: message on standard error, status 1. In a child: the parent sees it and ends
  * too.

@@ -89,6 +89,8 @@ static void measure_round(struct duel_work *work, unsigned kind, size_t size, un
 {
     struct round_result *result = result_at(work, kind, size, round);
 
+    /* Another program's turn leaves cold caches and a slow start behind. */
+    pair_measure(work->pair, 0, (enum pair_kind)kind, work->duel->sizes[size], SLICE_LEAST_MS);
     result->probe[0] = pair_probe(work->pair);
     for (size_t i = 0; i < work->duel->subjects_count; i++) {
         if (work->duel->subjects[i].calls->external && round % work->external_every != 0) {

@@ -8,8 +8,8 @@
  *
  * A slice belongs to a class, near or far, when the probes on both sides of it agree on that, and
  * nobody else had one of the CPUs meanwhile; else to none. Two subjects are compared within a
- * round, when both of their slices are of one class; reported is the median of these ratios. Where the
- * probes' figures form one group, the class of all is "same".
+ * round, when both of their slices are of one class; reported is the median of these ratios. Where
+ * the probes' figures form one group, the class of all is "same".
  */
 #ifndef VCHAN_BENCH_DUEL_H
 #define VCHAN_BENCH_DUEL_H

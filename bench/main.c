@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "bench/children.h"
+#include "bench/measure.h"
 #include "bench/mode.h"
 #include "bench/subject.h"
 
@@ -197,6 +198,7 @@ static void report_machine(struct report *report)
 static int run_one(const struct mode *mode, struct report *report,
                    const struct mode_options *options)
 {
+    measure_pin(-1); /* the mode before has bound us */
     report_open(report, mode->name);
     int status = mode->run(report, options);
     report_close(report);

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -34,12 +35,18 @@ uint64_t measure_ticks_of_ns(double ns)
 
 int measure_pin(int cpu)
 {
+    static cpu_set_t allowed;
+    static bool known;
     cpu_set_t set;
 
-    if (cpu < 0)
-        return 0;
-    CPU_ZERO(&set);
-    CPU_SET((size_t)cpu, &set);
+    if (!known && sched_getaffinity(0, sizeof(allowed), &allowed) < 0)
+        return -errno;
+    known = true;
+    set = allowed;
+    if (cpu >= 0) {
+        CPU_ZERO(&set);
+        CPU_SET((size_t)cpu, &set);
+    }
     return sched_setaffinity(0, sizeof(set), &set) < 0 ? -errno : 0;
 }
 

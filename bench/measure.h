@@ -38,7 +38,10 @@ static inline uint64_t measure_ticks(void)
 double measure_ticks_per_ns(void);
 uint64_t measure_ticks_of_ns(double ns);
 
-/* Binds this thread to a CPU; -1 binds nothing. 0 or -errno. */
+/*
+ * Binds this thread to a CPU; -1: to those that it was allowed at the first call, which must come
+ * before anything is bound. 0 or -errno.
+ */
 int measure_pin(int cpu);
 
 /* CPU time that a process has used so far, all threads; 0 when it cannot be told. */

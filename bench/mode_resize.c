@@ -196,14 +196,17 @@ int mode_resize(struct report *report, const struct mode_options *options)
         children_fail("out of memory");
     measure_ticks_per_ns();
     resizer_init(&resizer, options->pause_us ? options->pause_us : PAUSE_US);
-    pid_t reader = children_fork("the reader", options->cpus[1]);
-    if (reader == 0)
-        read_all(&resizer, verified);
+    /* First, so that it gets the CPU that the reader then spins on. */
     pid_t mover = children_fork("the resizer", options->cpus[1]);
     if (mover == 0) {
         resizer_run(&resizer);
         _exit(0);
     }
+    while (!order_load_acquire(&resizer.control->ready))
+        usleep(1000);
+    pid_t reader = children_fork("the reader", options->cpus[1]);
+    if (reader == 0)
+        read_all(&resizer, verified);
     measure_pin(options->cpus[0]);
     ring_producer_init(&writing->producer, resizer.page, LAYOUT_SERVER_SENDS, &resizer.memory, 0,
                        RESIZER_BLOCKS_MIN * LAYOUT_BLOCK_BYTES);

@@ -102,7 +102,7 @@ void private_broker_stop(struct private_broker *broker)
     children_wait(broker->pid);
     broker->pid = 0;
     unsetenv("VCHAN_RUNTIME_DIR");
-    rmdir(broker->directory);
+    children_remove();
 }
 
 pid_t private_broker_pid(const struct private_broker *broker)

@@ -152,6 +152,7 @@ void resizer_run(struct resizer *resizer)
     outrank_reader();
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     books_init(&books, resizer);
+    order_store_release(&resizer->control->ready, 1);
     while (!order_load_acquire(&resizer->control->stop)) {
         usleep(resizer->pause_us / 2 + (unsigned)draw(&books, resizer->pause_us));
         take_back(&books, resizer);

@@ -26,6 +26,7 @@ struct resizer_control {
     uint32_t stop;       /* ours */
     uint8_t pad[120];
     uint64_t cycles; /* the resizer's: generations published */
+    uint32_t ready; /* the resizer's: it runs, and outranks whoever spins on its CPU */
     uint64_t grows, shrinks, moves;
 };
 

@@ -14,6 +14,7 @@
 #include "broker/mover.h"
 #include "broker/opening.h"
 #include "broker/rebalancer.h"
+#include "broker/shortage.h"
 #include "proto/socket.h"
 #include "ring/order.h"
 
@@ -213,7 +214,8 @@ static int ring_set(struct connection *connection, const struct proto_message *m
 
     if (!channel || (request->incarnation && request->incarnation != channel->incarnation))
         return connection_refuse(connection, -ENOENT, "there is no channel %u", request->channel);
-    int r = mover_ring_set(broker->mover, channel, request->ring, request);
+    uint64_t size_bytes;
+    int r = mover_ring_set(broker->mover, channel, request->ring, request, &size_bytes);
     if (r == -EINVAL)
         return connection_refuse(
             connection, r,
@@ -221,8 +223,7 @@ static int ring_set(struct connection *connection, const struct proto_message *m
             "the %" PRIu64 " bytes that its server asked for",
             channel->ring[request->ring].floor_bytes);
     if (r < 0)
-        return connection_refuse(connection, r == -EDQUOT ? -ENOSPC : r,
-                                 "there is no room for that: %s", strerror(-r));
+        return shortage_refuse_resize(connection, r, channel, request->ring, size_bytes);
     connection_log(connection, LOG_NOTICE, "channel %u ring %u: set by command", channel->number,
                    request->ring);
     reply(connection, message, NULL, 0);

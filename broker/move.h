@@ -58,7 +58,7 @@ int move_take_at(struct mover_move *move, uint64_t offset);
 
 /*
  * FILLING: makes no more than *budget_bytes of it present, and counts them off. 1: all is, 0: more
- * to do. -ENOSPC: the host is full; the extent has been given back.
+ * to do. -ENOMEM: the host is full; the extent has been given back.
  */
 int move_fill(struct mover_move *move, uint64_t *budget_bytes);
 

@@ -104,7 +104,7 @@ static void refuse(struct mover *mover, struct mover_move *move, int error)
     char reason[sizeof(move->reason)];
     const char *because = error == -EDQUOT   ? "its sender's quota is exhausted"
                           : error == -ENOSPC ? "there is no room for it"
-                                             : "the broker is out of memory";
+                                             : "the host is out of memory";
 
     snprintf(reason, sizeof(reason), "%.60s; but %s", move->reason, because);
     record_refusal(mover, move->channel, move->ring, move->to_bytes, move->trigger, reason);
@@ -487,11 +487,8 @@ static int new_limits(const struct channel_ring *ring, const struct proto_ring_s
  */
 static int resize(struct mover *mover, struct channel *channel, unsigned ring, uint64_t size_bytes)
 {
-    uint64_t promised = round_up(ring_geometry_promised(&channel->ring[ring].geometry));
     struct mover_move *move = channel->ring[ring].move;
 
-    if (size_bytes < promised)
-        size_bytes = promised;
     if (move && move->state != MOVE_WAITING) {
         move->then_bytes = size_bytes;
         return 0;
@@ -515,14 +512,18 @@ static int resize(struct mover *mover, struct channel *channel, unsigned ring, u
 }
 
 int mover_ring_set(struct mover *mover, struct channel *channel, unsigned ring,
-                   const struct proto_ring_set *set)
+                   const struct proto_ring_set *set, uint64_t *size_bytes)
 {
     struct channel_ring *it = &channel->ring[ring];
-    uint64_t min_bytes, max_bytes, size_bytes;
+    uint64_t promised = round_up(ring_geometry_promised(&it->geometry));
+    uint64_t min_bytes, max_bytes;
 
-    int r = new_limits(it, set, &min_bytes, &max_bytes, &size_bytes);
-    if (r == 0 && ((set->fields & PROTO_SET_SIZE) || size_bytes != it->geometry.current.size))
-        r = resize(mover, channel, ring, size_bytes);
+    int r = new_limits(it, set, &min_bytes, &max_bytes, size_bytes);
+    if (r == 0 && ((set->fields & PROTO_SET_SIZE) || *size_bytes != it->geometry.current.size)) {
+        if (*size_bytes < promised)
+            *size_bytes = promised;
+        r = resize(mover, channel, ring, *size_bytes);
+    }
     if (r < 0)
         return r;
     it->min_bytes = min_bytes;

@@ -69,9 +69,10 @@ void mover_forget(struct mover *mover, struct channel *channel);
  * RING_SET, checked by proto_request_check: 0. -EINVAL: minimum above maximum, below what the
  * server asked for, or a size outside of them. -EDQUOT, -ENOSPC: no room for the size or the new
  * minimum; nothing has changed. A ring that moves at the moment gets its size when that is done.
+ * *size_bytes: the size that the ring is to have then; not after -EINVAL.
  */
 int mover_ring_set(struct mover *mover, struct channel *channel, unsigned ring,
-                   const struct proto_ring_set *set);
+                   const struct proto_ring_set *set, uint64_t *size_bytes);
 
 /* error: 0, -ENOMEM, -ECANCELED. */
 typedef void mover_done(void *data, int error, const struct proto_decision *decisions,

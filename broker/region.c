@@ -130,7 +130,7 @@ int region_make_present(const struct region *region, uint64_t offset, uint64_t b
         r = fallocate(region->descriptor, 0, (off_t)offset, (off_t)bytes);
     while (r < 0 && errno == EINTR);
     if (r < 0)
-        return errno == ENOMEM ? -ENOSPC : -errno;
+        return errno == ENOSPC ? -ENOMEM : -errno;
     return 0;
 }
 

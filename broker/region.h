@@ -40,12 +40,12 @@ void region_deinit(struct region *region);
 struct layout_channel_page *region_page(const struct region *region, uint32_t slot);
 uint64_t region_page_offset(const struct region *region, uint32_t slot);
 
-/* Zeroes a page for a new channel, and makes it present (-ENOSPC: the host is full); gives its
+/* Zeroes a page for a new channel, and makes it present (-ENOMEM: the host is full); gives its
  * memory back to the host. */
 int region_page_make(const struct region *region, uint32_t slot);
 void region_page_drop(const struct region *region, uint32_t slot);
 
-/* Makes a run present: 0, or -ENOSPC when the host is full. Gives it back to the host: what was in
+/* Makes a run present: 0, or -ENOMEM when the host is full. Gives it back to the host: what was in
  * it is gone. */
 int region_make_present(const struct region *region, uint64_t offset, uint64_t bytes);
 void region_punch(const struct region *region, uint64_t offset, uint64_t bytes);

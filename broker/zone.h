@@ -60,8 +60,8 @@ uint64_t zone_cookie(uint32_t channel_number, unsigned ring);
 uint32_t zone_cookie_channel(uint64_t cookie);
 unsigned zone_cookie_ring(uint64_t cookie);
 
-/* A zeroed page for a channel and its new incarnation. -ENOSPC: all are in use (or the host is
- * full). */
+/* A zeroed page for a channel and its new incarnation. -ENOSPC: all are in use. -ENOMEM: the
+ * host is full. */
 int zone_page_take(struct zone *zone, uint32_t *slot, uint64_t *incarnation);
 void zone_page_give(struct zone *zone, uint32_t slot);
 /* Gives its memory back to the host, if nobody has taken it since that incarnation: when no thread
@@ -83,7 +83,7 @@ static inline bool zone_is_whole(uint64_t bytes)
  * Extents, in bytes from the start of the region. What zone_extent_take returns is present in the
  * memfd; a replacement is not yet: region_make_present first, bit by bit if it is large. -EINVAL:
  * not whole blocks; an extent that says more than the books have would reach into its neighbour.
- * -EDQUOT, -ENOSPC (allocator_room tells why, or the host is full), -ENOMEM; the others as the
+ * -EDQUOT, -ENOSPC (allocator_room tells why), -ENOMEM (the host is full); the others as the
  * allocator's.
  */
 int zone_extent_take(struct zone *zone, uint32_t domain, uint64_t bytes, uint64_t cookie,

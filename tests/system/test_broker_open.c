@@ -232,6 +232,60 @@ static void quota_is_the_senders_and_ends_in_enospc(void **state)
     client_leave(&other);
 }
 
+/* What the first of the two rings had for a moment is not what somebody holds. */
+static void rings_that_only_together_do_not_fit_are_named_together(void **state)
+{
+    struct proto_channel_open request = open_request(2, 112, PROTO_OPEN_SERVER);
+    struct client server, holder;
+    struct opened opened, none;
+    struct proto_broker_info info;
+    char expected[PROTO_TEXT_BYTES];
+
+    (void)state;
+    client_join(&server, &broker, 1);
+    client_join(&holder, &broker, 5);
+    request.send_min = request.receive_min = 8 * MIB;
+    assert_int_equal(client_open(&server, &request, &none), -ENOSPC);
+    assert_explained(&server, "zone default has no room for rings of 8M and 8M: ");
+    assert_explained(&server, "; most is held by nobody");
+    request.port = 113;
+    request.send_min = MIB;
+    request.receive_min = 0;
+    assert_int_equal(client_open(&holder, &request, &opened), 0);
+    request.port = 112;
+    request.send_min = request.receive_min = 8 * MIB;
+    assert_int_equal(client_open(&server, &request, &none), -ENOSPC);
+    broker_figures(&broker, &info);
+    snprintf(expected, sizeof(expected),
+             "zone default has no room for rings of 8M and 8M: %.1fM is free, at most %.1fM in one "
+             "piece; most is held by domain 5 1M, domain 2 4K",
+             (double)info.free_bytes / MIB, (double)info.largest_free_bytes / MIB);
+    assert_explained(&server, expected);
+    opened_drop(&opened);
+    client_leave(&server);
+    client_leave(&holder);
+}
+
+static void quota_that_two_rings_of_one_domain_exceed_names_both(void **state)
+{
+    struct proto_channel_open request = open_request(20, 114, PROTO_OPEN_SERVER);
+    struct client server;
+    struct opened none;
+
+    (void)state;
+    client_join(&server, &broker, 20);
+    request.send_min = 16 * KIB;
+    assert_int_equal(client_open(&server, &request, &none), -ENOSPC);
+    assert_explained(&server,
+                     "domain 20 holds 0B of its quota of 16K, and rings of 16K and 4K are wanted");
+    request.peer_domain = 2;
+    request.send_min = 32 * KIB;
+    assert_int_equal(client_open(&server, &request, &none), -ENOSPC);
+    assert_explained(&server,
+                     "domain 20 holds 0B of its quota of 16K, and a ring of 32K is wanted");
+    client_leave(&server);
+}
+
 static void channel_pages_run_out_with_enospc(void **state)
 {
     struct client servers[65];
@@ -484,6 +538,8 @@ int main(void)
         CASE(refusals_have_their_errno_and_a_sentence),
         CASE(full_region_gives_enospc_and_names_the_holders),
         CASE(quota_is_the_senders_and_ends_in_enospc),
+        CASE(rings_that_only_together_do_not_fit_are_named_together),
+        CASE(quota_that_two_rings_of_one_domain_exceed_names_both),
         CASE(channel_pages_run_out_with_enospc),
         CASE(clients_wait_for_servers_first_come_first_served),
         CASE(other_commands_are_answered_while_an_open_waits),

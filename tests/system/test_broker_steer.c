@@ -206,6 +206,33 @@ static void rings_that_are_not_there_and_sizes_that_cannot_be_are_refused(void *
                      -EPERM);
 }
 
+static void no_room_for_a_resize_says_who_holds_the_memory(void **state)
+{
+    struct proto_channel_open request = open_request(4, 303, PROTO_OPEN_SERVER);
+    struct proto_ring_set set = {.fields = PROTO_SET_SIZE, .size_bytes = 12 << 20};
+    struct proto_domain_set quota = {.domain = 3, .quota_bytes = 8192};
+    struct proto_message message;
+    struct client late_server;
+    struct opened served;
+
+    (void)state;
+    client_join(&late_server, &broker, 3);
+    request.send_min = 4 << 20;
+    assert_int_equal(client_open(&late_server, &request, &served), 0);
+    set.channel = served.reply.channel;
+    assert_int_equal(ring_set(&set), -ENOSPC);
+    assert_explained(&host, "zone default has no room for a ring of 12M: ");
+    assert_explained(&host, " in one piece; most is held by domain 3 4M, domain ");
+    assert_int_equal(client_call(&host, PROTO_DOMAIN_SET, &quota, sizeof(quota), &message), 0);
+    set.size_bytes = 5 << 20;
+    assert_int_equal(ring_set(&set), -ENOSPC);
+    assert_explained(&host, "domain 3 holds 4M of its quota of 8K, and a ring of 5M is wanted");
+    quota.quota_bytes = 0;
+    assert_int_equal(client_call(&host, PROTO_DOMAIN_SET, &quota, sizeof(quota), &message), 0);
+    opened_drop(&served);
+    client_leave(&late_server);
+}
+
 static void rebalance_answers_and_a_dry_run_leaves_no_trace(void **state)
 {
     const struct proto_rebalance request = {.flags = PROTO_REBALANCE_DRY_RUN};
@@ -267,6 +294,7 @@ int main(void)
         cmocka_unit_test(maxima_of_a_server_are_whole_blocks_and_not_below_the_minimum),
         cmocka_unit_test(limits_and_weight_can_be_set),
         cmocka_unit_test(rings_that_are_not_there_and_sizes_that_cannot_be_are_refused),
+        cmocka_unit_test(no_room_for_a_resize_says_who_holds_the_memory),
         cmocka_unit_test(rebalance_answers_and_a_dry_run_leaves_no_trace),
         cmocka_unit_test(who_asks_for_a_round_and_goes_disturbs_nobody),
         cmocka_unit_test(end_that_reports_pressure_and_doorbells_is_heard),

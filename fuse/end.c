@@ -237,8 +237,8 @@ static int is_channel_of(const struct vchan_channel_item *item, void *context)
 
 /*
  * Of a waiting end whose channel is over. A peer that came and went before we looked has perhaps
- * left bytes; if not, the broker still has the channel, until we close our end. Where it has not, or
- * does not answer, it was the broker that ended, though another may have taken its place by now.
+ * left bytes; if not, the broker still has the channel, until we close our end. Where it has not,
+ * or does not answer, it was the broker that ended, though another may have taken its place by now.
  */
 static bool nobody_came(struct end *end)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "allocator/allocator.h"
+#include "tests/unit/allocator_picture.h"
 #include "allocator/plan.h"
 
 #include <errno.h>
@@ -29,26 +30,6 @@ static struct allocator *drawn(const char *picture)
         at += blocks;
     }
     return allocator;
-}
-
-static void assert_looks(const struct allocator *allocator, const char *picture)
-{
-    struct allocator_span span;
-    char seen[128] = {0};
-
-    for (uint64_t at = 0; !allocator_span_at(allocator, at, &span); at += span.blocks) {
-        assert_true(at + span.blocks < sizeof(seen));
-        memset(seen + at, span.free ? '.' : (int)span.cookie, span.blocks);
-    }
-    assert_string_equal(seen, picture);
-}
-
-static void finish(struct allocator *allocator)
-{
-    const char *why = NULL;
-
-    assert_int_equal(allocator_check(allocator, &why), 0);
-    allocator_free(allocator);
 }
 
 /* Carries out all moves at once, as the broker does: all destinations first, then the sources. */

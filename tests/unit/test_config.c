@@ -315,8 +315,10 @@ static void packaged_example_is_right(void **state)
     struct config config;
 
     (void)state;
-    if (!source)
+    if (!source) {
+        print_message("SKIP: VCHAN_SOURCE does not say where the sources are\n");
         skip();
+    }
     snprintf(path, sizeof(path), "%s/packaging/vchand.conf", source);
     config_init(&config);
     if (config_read(&config, path, error) != 0)

@@ -172,3 +172,15 @@ void policy_reason_text(const struct policy_decision *decision, char *text, size
 #undef SAY
     snprintf(text, text_bytes, "no reason");
 }
+
+void policy_append(const struct policy_input *input, const struct policy_decision *decision,
+                   struct policy_decision *decisions, size_t *count, size_t max)
+{
+    const struct policy_ring *ring = &input->rings[decision->index];
+
+    if (*count == max)
+        return;
+    if (decision->refused && ring->refused == decision->reason && !input->all_refusals)
+        return;
+    decisions[(*count)++] = *decision;
+}

@@ -196,6 +196,13 @@ const char *policy_names(void);
 policy_plan_function policy_default_plan;
 policy_plan_function policy_static_plan;
 
+/*
+ * For policies: writes a decision behind the *count there are, unless there are max, or it is a
+ * refusal that was recorded lately.
+ */
+void policy_append(const struct policy_input *input, const struct policy_decision *decision,
+                   struct policy_decision *decisions, size_t *count, size_t max);
+
 /* "its sender stalled 41% of the time": writes a sentence, NUL-terminated, cut if it must be. */
 void policy_reason_text(const struct policy_decision *decision, char *text, size_t text_bytes);
 

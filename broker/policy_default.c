@@ -120,12 +120,7 @@ static void decide(struct round *round, size_t index, enum policy_reason reason,
                    uint64_t to, uint64_t number)
 {
     const struct policy_ring *ring = &round->input->rings[index];
-
-    if (round->count == round->max)
-        return;
-    if (refused && ring->refused == reason && !round->input->all_refusals)
-        return;
-    round->decisions[round->count++] = (struct policy_decision){
+    const struct policy_decision decision = {
         .index = (uint32_t)index,
         .refused = refused,
         .reason = reason,
@@ -133,6 +128,8 @@ static void decide(struct round *round, size_t index, enum policy_reason reason,
         .to_bytes = to,
         .number = number,
     };
+
+    policy_append(round->input, &decision, round->decisions, &round->count, round->max);
 }
 
 /*

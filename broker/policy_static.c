@@ -69,18 +69,16 @@ static void move(struct round *round, size_t index, uint64_t to, bool grow)
         /* What a shrinking ring leaves is free when those that grow are served. */
         round->free_bytes = round->free_bytes - to + (grow ? 0 : ring->size_bytes);
     }
-    bool refused = reason != POLICY_EQUAL_SHARE;
-    if (round->count == round->max ||
-        (refused && ring->refused == reason && !round->input->all_refusals))
-        return;
-    round->decisions[round->count++] = (struct policy_decision){
+    const struct policy_decision decision = {
         .index = (uint32_t)index,
-        .refused = refused,
+        .refused = reason != POLICY_EQUAL_SHARE,
         .reason = reason,
         .from_bytes = ring->size_bytes,
         .to_bytes = to,
         .number = number,
     };
+
+    policy_append(round->input, &decision, round->decisions, &round->count, round->max);
 }
 
 size_t policy_static_plan(const struct policy_input *input, const struct policy_config *config,

@@ -10,19 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/config_reader.h"
 #include "broker/log.h"
-
-/* Keys that one section may have; what was given is kept in a word of bits. */
-#define KEYS_MAX 64
-
-enum section {
-    SECTION_NONE,
-    SECTION_BROKER,
-    SECTION_LOCAL,
-    SECTION_REBALANCE,
-    SECTION_DOMAIN,
-    SECTION_ZONE
-};
 
 static const struct {
     const char *name;
@@ -31,41 +20,24 @@ static const struct {
     [SECTION_BROKER] = {"broker", false},
     [SECTION_LOCAL] = {"local", false},
     [SECTION_REBALANCE] = {"rebalance", false},
+    [SECTION_METRICS] = {"metrics", false},
+    [SECTION_GUESTS] = {"guests", false},
     [SECTION_DOMAIN] = {"domain", true},
     [SECTION_ZONE] = {"zone", true},
 };
 #define SECTION_COUNT (sizeof(sections) / sizeof(sections[0]))
 
-enum kind {
-    KIND_NUMBER,
-    KIND_SIZE,
-    KIND_BLOCKS, /* a size in whole blocks of the region */
-    KIND_BOOLEAN,
-    KIND_MODE,
-    KIND_LEVEL,
-    KIND_WORD,
-    KIND_POLICY,
-    KIND_DOMAINS,
-    KIND_UUID
-};
-
-/* offset: of a field of struct config, config_domain or config_zone; its type is the kind's. */
-struct key {
-    enum section section;
-    const char *name;
-    enum kind kind;
-    size_t offset;
-    uint64_t min, max;
-    const char *allowed; /* for messages; NULL: a number from min to max, a policy's name */
-};
-
 #define BROKER(field) offsetof(struct config, field)
 #define DOMAIN(field) offsetof(struct config_domain, field)
 #define ZONE(field) offsetof(struct config_zone, field)
 #define POLICY(name, field, min, max) \
-    {SECTION_REBALANCE, name, KIND_NUMBER, BROKER(policy.field), min, max, NULL}
+    { \
+        SECTION_REBALANCE, name, KIND_NUMBER, BROKER(policy.field), min, max, NULL \
+    }
 #define POLICY_SIZE(name, field, min, max) \
-    {SECTION_REBALANCE, name, KIND_SIZE, BROKER(policy.field), min, max, NULL}
+    { \
+        SECTION_REBALANCE, name, KIND_SIZE, BROKER(policy.field), min, max, NULL \
+    }
 #define HOUR_MS 3600000u
 
 static const struct key keys[] = {
@@ -104,6 +76,17 @@ static const struct key keys[] = {
     {SECTION_LOCAL, "enable", KIND_BOOLEAN, BROKER(local_enable), 0, 0, "yes or no"},
     {SECTION_LOCAL, "domains", KIND_DOMAINS, BROKER(local_domains), 0, 0,
      "numbers, ranges and names of domains, such as 0-255, web"},
+    {SECTION_METRICS, "socket", KIND_PATH, BROKER(metrics_socket), 0, 0,
+     "an absolute path of at most 107 characters, or no"},
+    {SECTION_METRICS, "http", KIND_LOOPBACK, BROKER(metrics_http), 0, 0,
+     "a loopback address with a port, such as 127.0.0.1:9777 or [::1]:9777"},
+    {SECTION_GUESTS, "vectors", KIND_NUMBER, BROKER(guest_vectors), 2, 64, "2 to 64"},
+    {SECTION_GUESTS, "first-id", KIND_NUMBER, BROKER(guest_first_id), 1, PROTO_DOMAIN_MAX,
+     "1 to 32751"},
+    {SECTION_GUESTS, "socket-mode", KIND_MODE, BROKER(guest_socket_mode), 0, 0777,
+     "an octal mode from 0000 to 0777"},
+    {SECTION_GUESTS, "socket-group", KIND_WORD, BROKER(guest_socket_group), 0, 0,
+     "the name of a group"},
     {SECTION_DOMAIN, "id", KIND_NUMBER, DOMAIN(id), 0, PROTO_DOMAIN_MAX, "0 to 32751"},
     {SECTION_DOMAIN, "quota", KIND_BLOCKS, DOMAIN(quota_bytes), 0, 1ull << 46,
      "bytes, such as 64M, in whole blocks of 4K; 0 for no limit"},
@@ -116,39 +99,10 @@ static const struct key keys[] = {
     {SECTION_ZONE, "channels", KIND_NUMBER, ZONE(channels), 1, 1 << 20, "1 to 1048576"},
 };
 #define KEY_COUNT (sizeof(keys) / sizeof(keys[0]))
-static_assert(KEY_COUNT <= KEYS_MAX, "reader.given has a bit for each key");
-
-/* A domain that was named where numbers can be: whose section may come later. */
-struct mention {
-    const struct key *key;
-    size_t zone; /* of a key of [zone NAME]: its index */
-    unsigned line;
-    char name[PROTO_NAME_BYTES];
-};
-
-/* A file on its way through inih, which hands over lines without their numbers: we read the lines,
- * so we count. */
-struct reader {
-    struct config *config;
-    FILE *stream;
-    const char *name;
-    char *error;
-    unsigned line;
-    enum section section;
-    uint64_t given;            /* keys of the section that we have seen: bits by index in keys[] */
-    unsigned lines[KEY_COUNT]; /* where each was given last, 0: nowhere */
-    bool seen[SECTION_COUNT];
-    const struct key *key; /* that is being read */
-    struct mention *mentions;
-    size_t mention_count;
-    int failure; /* the first: -EINVAL, -ENOMEM */
-};
-
-static int fail(struct reader *reader, unsigned line, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+static_assert(KEY_COUNT <= CONFIG_KEYS_MAX, "reader.given has a bit for each key");
 
 /* Only the first error is kept: what comes after it may be its consequence. */
-static int fail(struct reader *reader, unsigned line, const char *format, ...)
+int config_fail(struct reader *reader, unsigned line, const char *format, ...)
 {
     va_list arguments;
     int n;
@@ -169,8 +123,8 @@ static int parse_number_in_range(const struct key *key, const char *text, uint64
 {
     uint64_t parsed;
     int r = key->kind == KIND_SIZE || key->kind == KIND_BLOCKS ? config_parse_size(text, &parsed)
-          : key->kind == KIND_MODE                           ? config_parse_mode(text, &parsed)
-                                                             : config_parse_number(text, &parsed);
+            : key->kind == KIND_MODE                           ? config_parse_mode(text, &parsed)
+                                                               : config_parse_number(text, &parsed);
 
     if (r < 0 || parsed < key->min || parsed > key->max ||
         (key->kind == KIND_BLOCKS && !zone_is_whole(parsed)))
@@ -239,6 +193,10 @@ static int parse_value(struct reader *reader, const char *text, void *field)
         return parse_level(text, field);
     case KIND_WORD:
         return config_parse_word(text, field);
+    case KIND_PATH:
+        return config_parse_path(text, field);
+    case KIND_LOOPBACK:
+        return config_parse_loopback(text, field);
     case KIND_POLICY:
         return policy_find(text) ? config_parse_word(text, field) : -EINVAL;
     case KIND_DOMAINS:
@@ -285,11 +243,12 @@ static int fail_value(struct reader *reader, const char *value)
     const char *allowed = key->kind == KIND_POLICY ? policy_names() : key->allowed;
 
     if (allowed)
-        return fail(reader, reader->line, "%s: \"%.64s\" is not allowed; it takes %s", key->name,
-                    value, allowed);
-    return fail(reader, reader->line,
-                "%s: \"%.64s\" is not allowed; it takes a number from %" PRIu64 " to %" PRIu64,
-                key->name, value, key->min, key->max);
+        return config_fail(reader, reader->line, "%s: \"%.64s\" is not allowed; it takes %s",
+                           key->name, value, allowed);
+    return config_fail(reader, reader->line,
+                       "%s: \"%.64s\" is not allowed; it takes a number from %" PRIu64
+                       " to %" PRIu64,
+                       key->name, value, key->min, key->max);
 }
 
 /* inih found "name = value". 1 to go on, 0 for an error, as it wants. */
@@ -303,12 +262,14 @@ static int take_value(void *context, const char *section_untracked, const char *
     if (reader->failure)
         return 0;
     if (reader->section == SECTION_NONE)
-        return fail(reader, reader->line, "%.64s: it stands before the first section", name) == 0;
+        return config_fail(reader, reader->line, "%.64s: it stands before the first section",
+                           name) == 0;
     for (size_t i = 0; i < KEY_COUNT; i++) {
         if (keys[i].section != reader->section || strcmp(keys[i].name, name) != 0)
             continue;
         if (reader->given & (uint64_t)1 << i)
-            return fail(reader, reader->line, "%s: it is given twice in this section", name) == 0;
+            return config_fail(reader, reader->line, "%s: it is given twice in this section",
+                               name) == 0;
         reader->given |= (uint64_t)1 << i;
         reader->lines[i] = reader->line;
         reader->key = &keys[i];
@@ -317,8 +278,8 @@ static int take_value(void *context, const char *section_untracked, const char *
         return 1;
     }
     list_keys(reader->section, allowed, sizeof(allowed));
-    return fail(reader, reader->line, "%.64s: there is no such key in [%s]; it takes %s", name,
-                sections[reader->section].name, allowed) == 0;
+    return config_fail(reader, reader->line, "%.64s: there is no such key in [%s]; it takes %s",
+                       name, sections[reader->section].name, allowed) == 0;
 }
 
 static int add_domain(struct reader *reader, const char *name)
@@ -327,8 +288,8 @@ static int add_domain(struct reader *reader, const char *name)
 
     for (size_t i = 0; i < config->domain_count; i++)
         if (strcmp(config->domains[i].name, name) == 0)
-            return fail(reader, reader->line, "[domain %s]: line %u has it already", name,
-                        config->domains[i].line);
+            return config_fail(reader, reader->line, "[domain %s]: line %u has it already", name,
+                               config->domains[i].line);
     void *grown = realloc(config->domains, (config->domain_count + 1) * sizeof(*config->domains));
     if (!grown)
         return reader->failure = -ENOMEM;
@@ -345,8 +306,8 @@ static int add_zone(struct reader *reader, const char *name)
 
     for (size_t i = 0; i < config->zone_count; i++)
         if (strcmp(config->zones[i].name, name) == 0)
-            return fail(reader, reader->line, "[zone %s]: line %u has it already", name,
-                        config->zones[i].line);
+            return config_fail(reader, reader->line, "[zone %s]: line %u has it already", name,
+                               config->zones[i].line);
     void *grown = realloc(config->zones, (config->zone_count + 1) * sizeof(*config->zones));
     if (!grown)
         return reader->failure = -ENOMEM;
@@ -373,22 +334,24 @@ static int take_section(struct reader *reader, char *text)
             continue;
         reader->section = (enum section)i;
         if (sections[i].named && (!name || !is_name(name)))
-            return fail(reader, reader->line,
-                        "[%s NAME]: a name is needed, of letters, digits, '.', '_' and '-', that "
-                        "begins with none of '.' and a digit",
-                        text);
+            return config_fail(
+                reader, reader->line,
+                "[%s NAME]: a name is needed, of letters, digits, '.', '_' and '-', that "
+                "begins with none of '.' and a digit",
+                text);
         if (!sections[i].named && (name || reader->seen[i]))
-            return fail(reader, reader->line, "[%s]: %s", text,
-                        name ? "it takes no name" : "it is there twice");
+            return config_fail(reader, reader->line, "[%s]: %s", text,
+                               name ? "it takes no name" : "it is there twice");
         reader->seen[i] = true;
         if (i == SECTION_DOMAIN)
             return add_domain(reader, name);
         return i == SECTION_ZONE ? add_zone(reader, name) : 0;
     }
-    return fail(reader, reader->line,
-                "[%.64s]: there is no such section; there are broker, local, rebalance, domain "
-                "NAME and zone NAME",
-                text);
+    return config_fail(
+        reader, reader->line,
+        "[%.64s]: there is no such section; there are broker, local, rebalance, metrics, "
+        "guests, domain NAME and zone NAME",
+        text);
 }
 
 /* Reads a line for inih, as fgets would. Its own notion of sections and continued lines is not
@@ -402,9 +365,10 @@ static char *take_line(char *line, int bytes, void *context)
     reader->line++;
     size_t length = strlen(line);
     if (length == 0 || (line[length - 1] != '\n' && !feof(reader->stream))) {
-        fail(reader, reader->line,
-             length == 0 || (int)length < bytes - 1 ? "there is a zero byte in it"
-                                                    : "the line is longer than 190 characters");
+        config_fail(reader, reader->line,
+                    length == 0 || (int)length < bytes - 1
+                        ? "there is a zero byte in it"
+                        : "the line is longer than 190 characters");
         return NULL;
     }
     size_t indent = strspn(line, " \t");
@@ -418,103 +382,12 @@ static char *take_line(char *line, int bytes, void *context)
     return line;
 }
 
-/* Of a key of [broker]; that of the end of the file if it was not given. */
-static unsigned line_of(const struct reader *reader, const char *name)
+unsigned config_line_of(const struct reader *reader, enum section section, const char *name)
 {
     for (size_t i = 0; i < KEY_COUNT; i++)
-        if (keys[i].section == SECTION_BROKER && strcmp(keys[i].name, name) == 0 &&
-            reader->lines[i] > 0)
+        if (keys[i].section == section && strcmp(keys[i].name, name) == 0 && reader->lines[i] > 0)
             return reader->lines[i];
     return reader->line;
-}
-
-static bool power_of_two(uint64_t n)
-{
-    return n != 0 && (n & (n - 1)) == 0;
-}
-
-static int check_region(struct reader *reader, unsigned line, const char *what, uint64_t bytes,
-                        uint64_t channels)
-{
-    if (!power_of_two(bytes))
-        return fail(reader, line, "region-size: %s: it must be a power of two, such as 256M", what);
-    if (bytes < region_size_min(config_channels_for(channels, bytes)))
-        return fail(reader, line, "channels: %s: that many pages of 4K do not fit into the region",
-                    what);
-    return 0;
-}
-
-static int check_domains(struct reader *reader)
-{
-    const struct config *config = reader->config;
-
-    for (size_t i = 0; i < config->domain_count; i++) {
-        const struct config_domain *domain = &config->domains[i];
-        if (domain->id == CONFIG_UNSET)
-            return fail(reader, domain->line, "id: [domain %s] must have one", domain->name);
-        for (size_t j = 0; j < i; j++)
-            if (config->domains[j].id == domain->id)
-                return fail(reader, domain->line, "id: [domain %s] has the number of [domain %s]",
-                            domain->name, config->domains[j].name);
-    }
-    return 0;
-}
-
-static int resolve_mentions(struct reader *reader)
-{
-    struct config *config = reader->config;
-
-    for (size_t i = 0; i < reader->mention_count; i++) {
-        const struct mention *mention = &reader->mentions[i];
-        void *object = config;
-        size_t d = 0;
-        while (d < config->domain_count && strcmp(config->domains[d].name, mention->name) != 0)
-            d++;
-        if (d == config->domain_count)
-            return fail(reader, mention->line, "%s: there is no section [domain %s]",
-                        mention->key->name, mention->name);
-        if (mention->key->section == SECTION_ZONE)
-            object = &config->zones[mention->zone];
-        domain_set_add((void *)((uint8_t *)object + mention->key->offset),
-                       (uint32_t)config->domains[d].id);
-    }
-    return 0;
-}
-
-static int check_zones(struct reader *reader)
-{
-    static const struct domain_set nobody;
-    const struct config *config = reader->config;
-
-    for (size_t i = 0; i < config->zone_count; i++) {
-        struct config_zone *zone = &reader->config->zones[i];
-        if (memcmp(&zone->members, &nobody, sizeof(nobody)) == 0)
-            return fail(reader, zone->line, "members: [zone %s] must have some", zone->name);
-        if (zone->region_bytes == CONFIG_UNSET)
-            zone->region_bytes = config->region_bytes;
-        if (zone->channels == CONFIG_UNSET)
-            zone->channels = config->channels;
-        if (check_region(reader, zone->line, zone->name, zone->region_bytes, zone->channels) < 0)
-            return -EINVAL;
-    }
-    return 0;
-}
-
-/* What no key alone can tell. */
-static int check_all(struct reader *reader)
-{
-    struct config *config = reader->config;
-
-    if (check_domains(reader) < 0 || resolve_mentions(reader) < 0)
-        return -EINVAL;
-    const char *field = policy_config_check(&config->policy);
-    if (field)
-        return fail(reader, reader->line, "[rebalance]: %s is out of its range", field);
-    if (check_region(reader, line_of(reader, "region-size"), "[broker]", config->region_bytes,
-                     config->channels) < 0)
-        return -EINVAL;
-    config->socket_group_line = line_of(reader, "socket-group");
-    return check_zones(reader);
 }
 
 int config_read_stream(struct config *config, FILE *stream, const char *name,
@@ -526,11 +399,12 @@ int config_read_stream(struct config *config, FILE *stream, const char *name,
     if (r < 0 && !reader.failure)
         reader.failure = -ENOMEM;
     if (r > 0 && !reader.failure)
-        fail(&reader, (unsigned)r, "this is no [section], no \"key = value\" and no # comment");
+        config_fail(&reader, (unsigned)r,
+                    "this is no [section], no \"key = value\" and no # comment");
     if (ferror(stream) && !reader.failure)
-        fail(&reader, reader.line, "cannot be read: %s", strerror(errno));
+        config_fail(&reader, reader.line, "cannot be read: %s", strerror(errno));
     if (!reader.failure)
-        check_all(&reader);
+        config_check_all(&reader);
     free(reader.mentions);
     if (reader.failure == -ENOMEM)
         snprintf(error, CONFIG_ERROR_BYTES, "%s: out of memory", name);
@@ -563,6 +437,9 @@ void config_init(struct config *config)
         .policy_name = "default",
         .sandbox = true,
         .local_enable = true,
+        .guest_vectors = 16,
+        .guest_first_id = 1000,
+        .guest_socket_mode = 0660,
     };
     config_parse_domains("0-255", &config->local_domains, NULL, NULL);
     policy_config_init(&config->policy);

@@ -56,6 +56,15 @@ struct config {
     /* [rebalance] */
     uint64_t ring_max_bytes; /* of a ring whose ends wish for no maximum */
     struct policy_config policy;
+    /* [metrics] */
+    char metrics_socket[CONFIG_PATH_BYTES]; /* "": beside the broker's; "no": none */
+    char metrics_http[CONFIG_WORD_BYTES];   /* 127.0.0.1:PORT or [::1]:PORT; "": none */
+    /* [guests] */
+    uint64_t guest_vectors;  /* of each ivshmem device, as the domain's XML has it */
+    uint64_t guest_first_id; /* numbers for domains that have no section, from here on */
+    uint64_t guest_socket_mode;
+    char guest_socket_group[CONFIG_WORD_BYTES]; /* "": none */
+    unsigned guest_socket_group_line;
     /* [domain NAME], [zone NAME] */
     struct config_domain *domains;
     size_t domain_count;

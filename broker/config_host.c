@@ -6,16 +6,24 @@
 
 #include "broker/config.h"
 
-int config_check_host(const struct config *config, const char *path,
-                      char error[CONFIG_ERROR_BYTES])
+static int check_group(const char *group, unsigned line, const char *path,
+                       char error[CONFIG_ERROR_BYTES])
 {
-    if (!*config->socket_group)
+    if (!*group)
         return 0;
     errno = 0;
-    if (getgrnam(config->socket_group))
+    if (getgrnam(group))
         return 0;
     snprintf(error, CONFIG_ERROR_BYTES, "%s:%u: socket-group: there is no group \"%s\"%s%s", path,
-             config->socket_group_line, config->socket_group, errno ? ": " : "",
-             errno ? strerror(errno) : "");
+             line, group, errno ? ": " : "", errno ? strerror(errno) : "");
     return -ENOENT;
+}
+
+int config_check_host(const struct config *config, const char *path, char error[CONFIG_ERROR_BYTES])
+{
+    int r = check_group(config->socket_group, config->socket_group_line, path, error);
+
+    return r < 0 ? r
+                 : check_group(config->guest_socket_group, config->guest_socket_group_line, path,
+                               error);
 }

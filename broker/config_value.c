@@ -171,3 +171,27 @@ int config_parse_word(const char *text, char *word)
     memcpy(word, text, length + 1);
     return 0;
 }
+
+int config_parse_path(const char *text, char *path)
+{
+    size_t length = strlen(text);
+
+    if (length >= CONFIG_PATH_BYTES || (text[0] != '/' && strcmp(text, "no") != 0))
+        return -EINVAL;
+    memcpy(path, text, length + 1);
+    return 0;
+}
+
+int config_parse_loopback(const char *text, char *address)
+{
+    static const char *const hosts[] = {"127.0.0.1:", "[::1]:"};
+    uint64_t port;
+
+    for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+        size_t length = strlen(hosts[i]);
+        if (strncmp(text, hosts[i], length) == 0 &&
+            config_parse_number(text + length, &port) == 0 && port >= 1 && port <= 65535)
+            return config_parse_word(text, address);
+    }
+    return -EINVAL;
+}

@@ -13,6 +13,7 @@
 #include "broker/zone.h"
 
 #define CONFIG_WORD_BYTES 64u
+#define CONFIG_PATH_BYTES 108u /* what a sun_path holds */
 
 int config_parse_number(const char *text, uint64_t *value);
 /* 4096, 64K, 256M, 2G, 1T */
@@ -23,6 +24,10 @@ int config_parse_mode(const char *text, uint64_t *mode);
 int config_parse_boolean(const char *text, bool *value);
 /* At least one character, and short; word has CONFIG_WORD_BYTES. */
 int config_parse_word(const char *text, char *word);
+/* An absolute path, or "no"; path has CONFIG_PATH_BYTES. */
+int config_parse_path(const char *text, char *path);
+/* 127.0.0.1:PORT or [::1]:PORT, PORT 1 to 65535; address has CONFIG_WORD_BYTES. */
+int config_parse_loopback(const char *text, char *address);
 /* Takes a name among numbers of domains, which may be that of a domain: -EINVAL if it cannot be. */
 typedef int (*config_name_taker)(void *context, const char *name);
 

@@ -155,6 +155,36 @@ static void what_is_said_twice_is_an_error(void **state)
     assert_error("[zone a]\n[zone a]\n", "a.conf:2: [zone a]: line 1 has it already");
 }
 
+static void metrics_are_for_this_host_only(void **state)
+{
+    struct config config;
+
+    (void)state;
+    assert_error("[metrics]\nhttp = 0.0.0.0:9777\n",
+                 "a.conf:2: http: \"0.0.0.0:9777\" is not allowed; it takes a loopback address");
+    assert_error("[metrics]\nhttp = 127.0.0.1:0\n", "a.conf:2: http:");
+    assert_error("[metrics]\nhttp = 127.0.0.1:65536\n", "a.conf:2: http:");
+    assert_error("[metrics]\nsocket = metrics.sock\n", "a.conf:2: socket: \"metrics.sock\"");
+    read_right(&config, "[metrics]\nhttp = [::1]:9777\nsocket = /run/m.sock\n");
+    assert_string_equal(config.metrics_http, "[::1]:9777");
+    assert_string_equal(config.metrics_socket, "/run/m.sock");
+    config_deinit(&config);
+}
+
+static void guests_have_a_mailbox_vector_and_one_for_programs_at_least(void **state)
+{
+    struct config config;
+
+    (void)state;
+    assert_error("[guests]\nvectors = 1\n", "a.conf:2: vectors: \"1\" is not allowed");
+    assert_error("[guests]\nfirst-id = 0\n", "a.conf:2: first-id: \"0\" is not allowed");
+    read_right(&config, "[guests]\nvectors = 2\nsocket-group = kvm\n");
+    assert_int_equal(config.guest_vectors, 2);
+    assert_int_equal(config.guest_first_id, 1000);
+    assert_string_equal(config.guest_socket_group, "kvm");
+    config_deinit(&config);
+}
+
 static void numbers_and_sizes_out_of_range_are_errors(void **state)
 {
     (void)state;
@@ -334,6 +364,8 @@ int main(void)
         cmocka_unit_test(error_names_file_line_and_key),
         cmocka_unit_test(unknown_section_is_an_error_even_without_keys),
         cmocka_unit_test(what_is_said_twice_is_an_error),
+        cmocka_unit_test(metrics_are_for_this_host_only),
+        cmocka_unit_test(guests_have_a_mailbox_vector_and_one_for_programs_at_least),
         cmocka_unit_test(numbers_and_sizes_out_of_range_are_errors),
         cmocka_unit_test(rings_and_quotas_are_whole_blocks),
         cmocka_unit_test(domains_can_be_named_before_and_after_their_sections),

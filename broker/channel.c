@@ -162,6 +162,8 @@ static void fill_page(const struct channel *channel, bool fence_sleep)
     line->client_domain = channel->key.client_domain;
     line->port = channel->key.port;
     line->incarnation = channel->incarnation;
+    line->server_doorbell = LAYOUT_NO_DOORBELL;
+    line->client_doorbell = LAYOUT_NO_DOORBELL;
 }
 
 static int take_ring(struct channel *channel, const struct channel_wishes *wishes, unsigned index)

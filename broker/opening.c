@@ -25,7 +25,7 @@ static void reply_open(struct connection *connection, uint32_t seq)
     const struct channel *channel = connection->channel;
     const struct region *region = &channel->zone->region;
     const unsigned end = connection->end;
-    const struct proto_channel_open_reply reply = {
+    struct proto_channel_open_reply reply = {
         .channel = channel->number,
         .role = end == CHANNEL_SERVER ? PROTO_OPEN_SERVER : PROTO_OPEN_CLIENT,
         .incarnation = channel->incarnation,
@@ -35,10 +35,12 @@ static void reply_open(struct connection *connection, uint32_t seq)
         .features = region->features,
         .receive_min = channel->ring[receives_in(end)].min_bytes,
         .send_min = channel->ring[sends_in(end)].min_bytes,
+        .doorbell_offset = PROTO_NO_OFFSET,
     };
     const int descriptors[] = {region->descriptor, channel->end[end].event_fd,
                                channel->end[1 - end].event_fd};
 
+    memcpy(reply.zone_uuid, region->uuid, sizeof(reply.zone_uuid));
     connection_reply_descriptors(connection, PROTO_CHANNEL_OPEN, seq, &reply, sizeof(reply),
                                  descriptors, 3);
 }

@@ -15,9 +15,14 @@
 #define DATA_ALIGNMENT_BYTES 65536u
 #define DATA_BLOCKS_MIN 16u
 
+/* The header, then the peers, then the pages. */
+#define PEERS_OFFSET LAYOUT_BLOCK_BYTES
+#define CONTROL_OFFSET (PEERS_OFFSET + REGION_PEERS * LAYOUT_PEER_BYTES)
+static_assert(CONTROL_OFFSET % LAYOUT_CHANNEL_PAGE_BYTES == 0, "pages are mapped one by one");
+
 static uint64_t data_offset_for(uint32_t channel_count)
 {
-    uint64_t end = LAYOUT_BLOCK_BYTES + (uint64_t)channel_count * LAYOUT_CHANNEL_PAGE_BYTES;
+    uint64_t end = CONTROL_OFFSET + (uint64_t)channel_count * LAYOUT_CHANNEL_PAGE_BYTES;
 
     return (end + DATA_ALIGNMENT_BYTES - 1) & ~(uint64_t)(DATA_ALIGNMENT_BYTES - 1);
 }
@@ -27,7 +32,7 @@ uint64_t region_size_min(uint32_t channel_count)
     return data_offset_for(channel_count) + (uint64_t)DATA_BLOCKS_MIN * LAYOUT_BLOCK_BYTES;
 }
 
-static void write_header(const struct region *region, const uint8_t zone_uuid[16])
+void region_write_header(const struct region *region)
 {
     struct layout_region_header *header = (struct layout_region_header *)region->control;
 
@@ -38,7 +43,9 @@ static void write_header(const struct region *region, const uint8_t zone_uuid[16
     header->data_offset = region->data_offset;
     header->channel_count = region->channel_count;
     header->block_bytes = LAYOUT_BLOCK_BYTES;
-    memcpy(header->zone_uuid, zone_uuid, sizeof(header->zone_uuid));
+    memcpy(header->zone_uuid, region->uuid, sizeof(header->zone_uuid));
+    header->peers_offset = PEERS_OFFSET;
+    header->peer_count = REGION_PEERS;
     header->magic = LAYOUT_MAGIC;
 }
 
@@ -55,20 +62,21 @@ static int make_memfd(struct region *region, const char *name)
     if (control == MAP_FAILED)
         return -errno;
     region->control = control;
-    return region_make_present(region, 0, LAYOUT_BLOCK_BYTES);
+    return region_make_present(region, 0, CONTROL_OFFSET);
 }
 
 int region_init(struct region *region, const char *name, uint64_t size_bytes,
-                uint32_t channel_count, uint32_t features, const uint8_t zone_uuid[16])
+                uint32_t channel_count, uint32_t features, const uint8_t uuid[16])
 {
     *region = (struct region){
         .descriptor = -1,
         .size_bytes = size_bytes,
-        .control_offset = LAYOUT_BLOCK_BYTES,
+        .control_offset = CONTROL_OFFSET,
         .data_offset = data_offset_for(channel_count),
         .channel_count = channel_count,
         .features = features,
     };
+    memcpy(region->uuid, uuid, sizeof(region->uuid));
     if (size_bytes == 0 || (size_bytes & (size_bytes - 1)) || size_bytes > INT64_MAX ||
         size_bytes < region_size_min(channel_count))
         return -EINVAL;
@@ -78,7 +86,7 @@ int region_init(struct region *region, const char *name, uint64_t size_bytes,
         region_deinit(region);
         return r;
     }
-    write_header(region, zone_uuid);
+    region_write_header(region);
     return 0;
 }
 
@@ -90,6 +98,11 @@ void region_deinit(struct region *region)
         close(region->descriptor);
     region->control = NULL;
     region->descriptor = -1;
+}
+
+struct layout_peer *region_peer(const struct region *region, uint32_t id)
+{
+    return (struct layout_peer *)(region->control + PEERS_OFFSET) + id;
 }
 
 uint64_t region_page_offset(const struct region *region, uint32_t slot)

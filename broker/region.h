@@ -14,6 +14,9 @@
 
 #include "ring/layout.h"
 
+/* Entries of the table of peers: the host and so many guests less one. */
+#define REGION_PEERS 64u
+
 struct region {
     int descriptor; /* the memfd */
     uint64_t size_bytes;
@@ -22,6 +25,7 @@ struct region {
     uint64_t data_bytes;
     uint32_t channel_count;
     uint32_t features; /* LAYOUT_FEATURE_* */
+    uint8_t uuid[16];  /* tells regions apart: of the zone */
     uint8_t *control;  /* header and pages, mapped */
 };
 
@@ -33,8 +37,14 @@ uint64_t region_size_min(uint32_t channel_count);
  * the errno of memfd_create, ftruncate, mmap.
  */
 int region_init(struct region *region, const char *name, uint64_t size_bytes,
-                uint32_t channel_count, uint32_t features, const uint8_t zone_uuid[16]);
+                uint32_t channel_count, uint32_t features, const uint8_t uuid[16]);
 void region_deinit(struct region *region);
+
+/* Writes page 0, the same bytes each time. */
+void region_write_header(const struct region *region);
+
+/* id: 0 to REGION_PEERS - 1. */
+struct layout_peer *region_peer(const struct region *region, uint32_t id);
 
 /* slot: 0 to channel_count - 1. */
 struct layout_channel_page *region_page(const struct region *region, uint32_t slot);

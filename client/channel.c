@@ -140,6 +140,7 @@ static int attach(struct vchan *v, struct proto_message *message)
         return -EPROTO;
     v->memory = (struct ring_memory){
         .descriptor = message->descriptors[0],
+        .descriptor_offset = reply.memory_offset,
         .size_bytes = reply.region_bytes,
         .data_offset = reply.data_offset,
     };

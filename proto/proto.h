@@ -24,7 +24,8 @@
  *
  * On the host it runs over a SEQPACKET Unix socket: one message a packet, descriptors attached to
  * replies where the table below says so. One connection is at most one end of one channel, and
- * closing it closes that end.
+ * closing it closes that end. In a guest programs speak it with vchan-agent over such a socket,
+ * which passes it on through the guest's mailbox (proto/guest.h) and attaches the descriptors.
  *
  * All structures are naturally aligned, without holes; the asserts at the end hold that.
  */
@@ -35,12 +36,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PROTO_VERSION 1u
-#define PROTO_VERSION_OLDEST 1u
+#define PROTO_VERSION 2u
+#define PROTO_VERSION_OLDEST 2u
 #define PROTO_BYTE_ORDER 0x01020304u
 #define PROTO_MESSAGE_BYTES_MAX 16384u /* header and body */
 #define PROTO_DESCRIPTORS_MAX 3u
-#define PROTO_TEXT_BYTES 512u
+#define PROTO_TEXT_BYTES 4096u
 #define PROTO_NAME_BYTES 64u
 
 /* Domain numbers: Xen's, below DOMID_FIRST_RESERVED. */
@@ -65,8 +66,10 @@ struct proto_error {
  * the reply, who may use it by default. The list replies hold `count` items more (see
  * proto_list_reply).
  */
-#define PROTO_MAY_ANY 0x1u   /* any local socket */
-#define PROTO_MAY_ADMIN 0x2u /* those that administer the broker: domain 0 */
+#define PROTO_MAY_ANY 0x1u        /* any local socket */
+#define PROTO_MAY_ADMIN 0x2u      /* those that administer the broker: domain 0 */
+#define PROTO_MAY_AGENT 0x4u      /* session 0 of a guest's mailbox */
+#define PROTO_MAY_HYPERVISOR 0x8u /* of domain 0: root, or the user that the broker runs as */
 
 #define PROTO_COMMANDS(X) \
     X(1, GET_VERSION, proto_get_version, proto_get_version_reply, 0, PROTO_MAY_ANY) \
@@ -84,15 +87,31 @@ struct proto_error {
     X(13, BROKER_INFO, proto_empty, proto_broker_info, 0, PROTO_MAY_ANY) \
     X(14, REBALANCE, proto_rebalance, proto_list_reply, 0, PROTO_MAY_ADMIN) \
     X(15, RING_SET, proto_ring_set, proto_empty, 0, PROTO_MAY_ADMIN) \
-    X(16, DOMAIN_SET, proto_domain_set, proto_empty, 0, PROTO_MAY_ADMIN)
+    X(16, DOMAIN_SET, proto_domain_set, proto_empty, 0, PROTO_MAY_ADMIN) \
+    X(17, RECORD, proto_empty, proto_record_reply, 1, PROTO_MAY_ADMIN) \
+    /* proto/guest.h */ \
+    X(18, AGENT_HELLO, proto_agent_hello, proto_agent_hello_reply, 0, PROTO_MAY_AGENT) \
+    X(19, LIST_GUESTS, proto_list, proto_list_reply, 0, PROTO_MAY_ADMIN) \
+    X(20, DOMAIN_DEVICE, proto_domain_request, proto_domain_device, 0, PROTO_MAY_ADMIN) \
+    X(21, DOMAIN_ATTACH, proto_domain_request, proto_text, 0, PROTO_MAY_ADMIN) \
+    X(22, DOMAIN_DETACH, proto_domain_request, proto_text, 0, PROTO_MAY_ADMIN) \
+    X(23, DOMAIN_SHOW, proto_domain_request, proto_text, 0, PROTO_MAY_ADMIN) \
+    X(24, HYPERVISOR_SERVE, proto_hypervisor_serve, proto_empty, 0, PROTO_MAY_HYPERVISOR) \
+    X(25, HYPERVISOR_DOMAIN, proto_hypervisor_domain, proto_hypervisor_domain_reply, 0, \
+      PROTO_MAY_HYPERVISOR) \
+    X(26, HYPERVISOR_DONE, proto_hypervisor_done, proto_empty, 0, PROTO_MAY_HYPERVISOR)
 
 #define PROTO_EVENT 0x8000u
 
-/* Events: id, name, body, default allow. All go from an end to the broker. */
+/*
+ * Events: id, name, body, default allow. Those with an allow go to the broker, the other comes from
+ * it.
+ */
 #define PROTO_EVENTS(X) \
     X(0x8001, PRESSURE, proto_event_ring, PROTO_MAY_ANY)  /* my producer lacks space */ \
     X(0x8002, DOORBELLS, proto_event_ring, PROTO_MAY_ANY) /* report_every more doorbells rung */ \
-    X(0x8003, BROKEN, proto_event_broken, PROTO_MAY_ANY)  /* the other end broke the rules */
+    X(0x8003, BROKEN, proto_event_broken, PROTO_MAY_ANY)  /* the other end broke the rules */ \
+    X(0x8004, HYPERVISOR, proto_event_hypervisor, 0)      /* asks for HYPERVISOR_DONE */
 
 #define PROTO_ENUM_COMMAND(number, name, request, reply, descriptors, may) PROTO_##name = (number),
 #define PROTO_ENUM_EVENT(number, name, body, may) PROTO_EVENT_##name = (number),
@@ -100,8 +119,8 @@ enum proto_id { PROTO_COMMANDS(PROTO_ENUM_COMMAND) PROTO_EVENTS(PROTO_ENUM_EVENT
 #undef PROTO_ENUM_COMMAND
 #undef PROTO_ENUM_EVENT
 
-#define PROTO_COMMAND_MAX 16u
-#define PROTO_EVENT_MAX 3u /* without PROTO_EVENT */
+#define PROTO_COMMAND_MAX 26u
+#define PROTO_EVENT_MAX 4u /* without PROTO_EVENT */
 
 struct proto_empty {
     uint8_t none[0];
@@ -167,9 +186,15 @@ struct proto_channel_open {
 };
 
 /*
- * Descriptors: the region's memfd, the eventfd this end sleeps on, the eventfd that wakes the other
- * end.
+ * Descriptors: what the region is mapped from (the memfd; in a guest the VFIO device, or BAR2 in
+ * sysfs), the eventfd this end sleeps on, the eventfd that wakes the other end. The last one is
+ * missing in a guest: there a doorbell is a 32-bit store of the other end's layout_channel word
+ * (server_doorbell, client_doorbell) to byte PROTO_DOORBELL_REGISTER of the page of BAR0, which is
+ * mapped from the first descriptor at doorbell_offset.
  */
+#define PROTO_NO_OFFSET UINT64_MAX
+#define PROTO_DOORBELL_REGISTER 12u
+
 struct proto_channel_open_reply {
     uint32_t channel; /* number of its page */
     uint32_t role;    /* PROTO_OPEN_SERVER or PROTO_OPEN_CLIENT */
@@ -180,6 +205,11 @@ struct proto_channel_open_reply {
     uint64_t features;    /* LAYOUT_FEATURE_* */
     uint64_t receive_min; /* what became of the wishes: the floor the rings never shrink below */
     uint64_t send_min;
+    uint64_t memory_offset;   /* of the region in the first descriptor */
+    uint64_t doorbell_offset; /* PROTO_NO_OFFSET: ring the third descriptor */
+    uint32_t vector;          /* a guest's end: the vector that wakes it; for the agent */
+    uint32_t padding;
+    uint8_t zone_uuid[16]; /* of the region; for the agent */
 };
 
 struct proto_text {
@@ -215,6 +245,8 @@ struct proto_domain_info {
     uint32_t state;
     uint32_t connections;
     uint32_t channels;
+    uint32_t guests;      /* ivshmem devices that are attached: zones it is in as a VM */
+    uint32_t hypervisor;  /* PROTO_HYPERVISOR_* as libvirt says, 0: unknown there */
     uint64_t bytes_held;  /* extents of the rings it sends in */
     uint64_t quota_bytes; /* 0: none */
     uint8_t uuid[16];     /* zero when it has none */
@@ -237,9 +269,9 @@ struct proto_channel_info {
 };
 
 /* proto_ring_info.flags */
-#define PROTO_RING_STALLED 0x1u  /* its producer lacks space now */
-#define PROTO_RING_MOVING 0x2u   /* an old extent is not free yet */
-#define PROTO_RING_PINNED 0x4u   /* and an end that stays in an operation, or a promise, keeps it */
+#define PROTO_RING_STALLED 0x1u /* its producer lacks space now */
+#define PROTO_RING_MOVING 0x2u  /* an old extent is not free yet */
+#define PROTO_RING_PINNED 0x4u  /* and an end that stays in an operation, or a promise, keeps it */
 
 struct proto_ring_info {
     uint32_t channel;
@@ -278,7 +310,8 @@ struct proto_ring_info {
 /* proto_extent_info.kind */
 #define PROTO_EXTENT_FREE 0u
 #define PROTO_EXTENT_RING 1u
-#define PROTO_EXTENT_OLD 2u /* an old generation's, not free yet */
+#define PROTO_EXTENT_OLD 2u     /* an old generation's, not free yet */
+#define PROTO_EXTENT_MAILBOX 3u /* of a guest's mailbox; channel is its page's number */
 
 struct proto_extent_info {
     uint64_t offset_bytes; /* in the data section */
@@ -311,9 +344,9 @@ struct proto_decision {
     uint64_t from_bytes;
     uint64_t to_offset;
     uint64_t to_bytes;
-    uint64_t took_ns;  /* publication to old extent free, when DONE */
-    char trigger[16];  /* "period", "pressure", "doorbells", "command", "quota", "compact" */
-    char reason[104];  /* a sentence */
+    uint64_t took_ns; /* publication to old extent free, when DONE */
+    char trigger[16]; /* "period", "pressure", "doorbells", "command", "quota", "compact" */
+    char reason[104]; /* a sentence */
 };
 
 /* Bytes are sums over the zones, but for the largest free run: no ring spans two of them. */
@@ -332,10 +365,10 @@ struct proto_broker_info {
     uint32_t channels_max;
     uint32_t connections;
     uint32_t zones;
-    uint64_t rounds;       /* of the rebalancer */
-    uint64_t moves;        /* generations published */
+    uint64_t rounds; /* of the rebalancer */
+    uint64_t moves;  /* generations published */
     uint64_t grace_periods;
-    uint64_t pinned;       /* rings whose old extent an end pins now */
+    uint64_t pinned; /* rings whose old extent an end pins now */
     uint64_t opens;
     uint64_t closes;
 };
@@ -373,6 +406,12 @@ struct proto_domain_set {
     uint32_t domain;
     uint32_t padding;
     uint64_t quota_bytes; /* 0: none; EINVAL when not whole blocks (LAYOUT_BLOCK_BYTES) */
+};
+
+/* Descriptor: the end of a pipe from which a trace comes, as broker/recorder.h has it. */
+struct proto_record_reply {
+    uint32_t format; /* version of the trace's format */
+    uint32_t padding;
 };
 
 struct proto_event_ring {
@@ -434,11 +473,11 @@ PROTO_SIZE(proto_check, 8);
 PROTO_SIZE(proto_hello, 16);
 PROTO_SIZE(proto_hello_reply, 72);
 PROTO_SIZE(proto_channel_open, 56);
-PROTO_SIZE(proto_channel_open_reply, 64);
-PROTO_SIZE(proto_text, 520);
+PROTO_SIZE(proto_channel_open_reply, 104);
+PROTO_SIZE(proto_text, 4104);
 PROTO_SIZE(proto_list, 16);
 PROTO_SIZE(proto_list_reply, 16);
-PROTO_SIZE(proto_domain_info, 112);
+PROTO_SIZE(proto_domain_info, 120);
 PROTO_SIZE(proto_channel_info, 56);
 PROTO_SIZE(proto_ring_info, 208);
 PROTO_SIZE(proto_extent_info, 40);
@@ -447,6 +486,7 @@ PROTO_SIZE(proto_broker_info, 184);
 PROTO_SIZE(proto_rebalance, 8);
 PROTO_SIZE(proto_ring_set, 48);
 PROTO_SIZE(proto_domain_set, 16);
+PROTO_SIZE(proto_record_reply, 8);
 PROTO_SIZE(proto_event_ring, 8);
 PROTO_SIZE(proto_event_broken, 72);
 

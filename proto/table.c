@@ -3,14 +3,19 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "proto/guest.h"
 #include "proto/proto.h"
 
 #define COMMAND(number, text, request, reply, fds, who) \
-    [number] = {.id = (number), .name = #text, .request_bytes = sizeof(struct request), \
-                .reply_bytes = sizeof(struct reply), .descriptors = (fds), .may = (who)},
+    [number] = {.id = (number), \
+                .name = #text, \
+                .request_bytes = sizeof(struct request), \
+                .reply_bytes = sizeof(struct reply), \
+                .descriptors = (fds), \
+                .may = (who)},
 #define EVENT(number, text, event_body, who) \
-    [(number) & ~PROTO_EVENT] = {.id = (number), .name = #text, \
-                                 .request_bytes = sizeof(struct event_body), .may = (who)},
+    [(number) & ~PROTO_EVENT] = { \
+        .id = (number), .name = #text, .request_bytes = sizeof(struct event_body), .may = (who)},
 
 static const struct proto_command commands[] = {PROTO_COMMANDS(COMMAND)};
 static const struct proto_command events[] = {PROTO_EVENTS(EVENT)};
@@ -87,6 +92,40 @@ static bool ring_set_is_sound(const struct proto_ring_set *set)
            set->min_bytes <= set->max_bytes;
 }
 
+/* Texts from elsewhere end where they should. */
+#define IS_TEXT(field) (memchr((field), 0, sizeof(field)) != NULL)
+
+static bool domain_request_is_sound(const struct proto_domain_request *request)
+{
+    return IS_TEXT(request->domain) && request->domain[0] && IS_TEXT(request->zone) &&
+           !(request->flags & ~PROTO_DOMAIN_FORCE) && request->padding == 0;
+}
+
+static bool hypervisor_is_sound(unsigned id, const void *body)
+{
+    const struct proto_hypervisor_serve *serve = body;
+    const struct proto_hypervisor_domain *domain = body;
+    const struct proto_hypervisor_done *done = body;
+
+    switch (id) {
+    case PROTO_HYPERVISOR_SERVE:
+        return IS_TEXT(serve->name);
+    case PROTO_HYPERVISOR_DOMAIN:
+        return IS_TEXT(domain->name) && domain->name[0] && domain->padding == 0 &&
+               domain->state >= PROTO_HYPERVISOR_DEFINED &&
+               domain->state <= PROTO_HYPERVISOR_UNKNOWN;
+    default:
+        return done->err <= 0 && done->text.padding == 0 && IS_TEXT(done->text.text) &&
+               strlen(done->text.text) == done->text.length;
+    }
+}
+
+static bool agent_hello_is_sound(const struct proto_agent_hello *hello)
+{
+    return hello->vectors <= UINT16_MAX && !(hello->flags & ~PROTO_AGENT_POLLS) &&
+           IS_TEXT(hello->version);
+}
+
 int proto_request_check(unsigned id, const void *body, size_t size)
 {
     const struct proto_command *command = proto_command_find(id);
@@ -117,6 +156,7 @@ int proto_request_check(unsigned id, const void *body, size_t size)
     case PROTO_LIST_RINGS:
     case PROTO_LIST_EXTENTS:
     case PROTO_LIST_HISTORY:
+    case PROTO_LIST_GUESTS:
         sound = ((const struct proto_list *)body)->padding == 0;
         break;
     case PROTO_REBALANCE: {
@@ -132,6 +172,20 @@ int proto_request_check(unsigned id, const void *body, size_t size)
         sound = set->domain <= PROTO_DOMAIN_MAX && set->padding == 0;
         break;
     }
+    case PROTO_AGENT_HELLO:
+        sound = agent_hello_is_sound(body);
+        break;
+    case PROTO_DOMAIN_DEVICE:
+    case PROTO_DOMAIN_ATTACH:
+    case PROTO_DOMAIN_DETACH:
+    case PROTO_DOMAIN_SHOW:
+        sound = domain_request_is_sound(body);
+        break;
+    case PROTO_HYPERVISOR_SERVE:
+    case PROTO_HYPERVISOR_DOMAIN:
+    case PROTO_HYPERVISOR_DONE:
+        sound = hypervisor_is_sound(id, body);
+        break;
     default: /* GET_VERSION's values negotiate; the others carry nothing */
         break;
     }
@@ -149,6 +203,15 @@ int proto_event_check(unsigned id, const void *body, size_t size)
     if (id == PROTO_EVENT_BROKEN) {
         const struct proto_event_broken *broken = body;
         return broken->ring <= 1 && memchr(broken->text, 0, sizeof(broken->text)) ? 0 : -EINVAL;
+    }
+    if (id == PROTO_EVENT_HYPERVISOR) {
+        const struct proto_event_hypervisor *event_body = body;
+        const struct proto_domain_device *device = &event_body->device;
+        return IS_TEXT(device->name) && IS_TEXT(device->zone) && IS_TEXT(device->socket) &&
+                       event_body->action >= PROTO_HYPERVISOR_ATTACH &&
+                       event_body->action <= PROTO_HYPERVISOR_SHOW
+                   ? 0
+                   : -EINVAL;
     }
     const struct proto_event_ring *ring = body;
     return ring->ring <= 1 && ring->padding == 0 ? 0 : -EINVAL;

@@ -4,11 +4,14 @@
  *
  * A region is one sealed memfd (one ivshmem BAR in a guest):
  *
- *   0              control_offset             data_offset                       size_bytes
- *   +--------------+--------------------------+----------------------------------+
- *   | region       | channel pages, 4 KiB     | extents, in 4 KiB blocks         |
- *   | header, 4 KiB| each, channel_count many | [ring A gen 7][ring B gen 2][..] |
- *   +--------------+--------------------------+----------------------------------+
+ *   0       peers_offset    control_offset             data_offset                 size_bytes
+ *   +--------+---------------+--------------------------+--------------------------------+
+ *   | header | peers, 256 B  | channel pages, 4 KiB     | extents, in 4 KiB blocks       |
+ *   | 4 KiB  | each          | each, channel_count many | [ring A gen 7][ring B gen 2]...|
+ *   +--------+---------------+--------------------------+--------------------------------+
+ *
+ * A peer is a guest's ivshmem device; its number there (IVPosition, 0 to peer_count - 1) is its
+ * index here. Peer 0 is the host and its entry is unused. An entry names the guest's mailbox.
  *
  * A channel page holds what the two ends and the broker say to one another about one channel:
  *
@@ -47,10 +50,12 @@
 #include <stdint.h>
 
 #define LAYOUT_MAGIC 0x314e414843564d56ull /* "VMVCHAN1" read as a little-endian word */
-#define LAYOUT_VERSION 1u
+#define LAYOUT_VERSION 2u
 #define LAYOUT_BLOCK_BYTES 4096u
 #define LAYOUT_LINE_BYTES 128u
 #define LAYOUT_CHANNEL_PAGE_BYTES 4096u
+#define LAYOUT_PEER_BYTES 256u
+#define LAYOUT_PEER_HOST 0u
 
 /*
  * The kernel refuses membarrier (nohz_full): an end marks itself with a full fence, see
@@ -58,7 +63,10 @@
  */
 #define LAYOUT_FEATURE_MARK_FENCE 0x1u
 
-/* Page 0. Written by the broker before anybody maps it, never after. */
+/*
+ * Page 0. Written by the broker, always the same bytes: before anybody maps it, and again for each
+ * guest that comes, in case another one has overwritten it.
+ */
 struct layout_region_header {
     uint64_t magic;
     uint32_t version;
@@ -69,8 +77,37 @@ struct layout_region_header {
     uint32_t channel_count;  /* channel pages between control_offset and data_offset */
     uint32_t block_bytes;    /* LAYOUT_BLOCK_BYTES */
     uint8_t zone_uuid[16];
-    uint64_t reserved[8];
+    uint64_t peers_offset; /* struct layout_peer, peer_count many */
+    uint32_t peer_count;
+    uint32_t reserved0;
+    uint64_t reserved[6];
 };
+
+/*
+ * How an agent gets its mailbox, and gets a new one after it or the broker has restarted:
+ *
+ *   agent   stores a new request, never 0 (release), and rings peer 0, vector 0
+ *   broker  ends the old mailbox, if there is one, and all its sessions; makes a channel page and
+ *           two extents; stores them here, then answered = request (release); rings vector 0
+ *   agent   sees answered equal to its request (acquire): the mailbox is the channel at
+ *           page_offset, whose client it is (it sends in ring 1)
+ *
+ * answered that differs from the agent's request later on: the mailbox has ended, the agent asks
+ * anew. The frames in it: proto/guest.h.
+ */
+struct layout_peer {
+    /* Writer: the broker. */
+    uint32_t answered;    /* release / acquire; 0: there is no mailbox */
+    uint32_t domain;      /* plain, ordered by answered, like all that follow */
+    uint64_t page_offset; /* of the mailbox's channel page, bytes from the start of the region */
+    uint64_t incarnation; /* of that page */
+    uint8_t pad0[104];
+    /* Writer: the guest. */
+    uint32_t request; /* release / acquire */
+    uint8_t pad1[124];
+};
+
+#define LAYOUT_NO_DOORBELL 0xffffffffu
 
 /* Values of layout_channel.state. */
 #define LAYOUT_CHANNEL_FREE 0u      /* nobody's */
@@ -100,7 +137,13 @@ struct layout_channel {
     uint32_t client_pid;
     uint32_t reserved0;
     uint64_t incarnation; /* counts the channels that this page has held */
-    uint8_t pad[80];
+    /*
+     * What a guest stores into its device's doorbell register to wake that end: (peer << 16) |
+     * vector. Before state becomes WAITING. LAYOUT_NO_DOORBELL: no guest needs to.
+     */
+    uint32_t server_doorbell;
+    uint32_t client_doorbell;
+    uint8_t pad[72];
 };
 
 /* One generation's memory. */
@@ -108,7 +151,7 @@ struct layout_extent {
     uint64_t generation; /* 0: none yet */
     /* bytes from the start of the region, whole blocks, inside the data section */
     uint64_t offset;
-    uint64_t size;       /* bytes, whole blocks, at least one */
+    uint64_t size; /* bytes, whole blocks, at least one */
 };
 
 /*
@@ -231,8 +274,17 @@ LAYOUT_AT(layout_region_header, data_offset, 32);
 LAYOUT_AT(layout_region_header, channel_count, 40);
 LAYOUT_AT(layout_region_header, block_bytes, 44);
 LAYOUT_AT(layout_region_header, zone_uuid, 48);
-LAYOUT_AT(layout_region_header, reserved, 64);
+LAYOUT_AT(layout_region_header, peers_offset, 64);
+LAYOUT_AT(layout_region_header, peer_count, 72);
+LAYOUT_AT(layout_region_header, reserved, 80);
 LAYOUT_SIZE(layout_region_header, 128);
+
+LAYOUT_AT(layout_peer, answered, 0);
+LAYOUT_AT(layout_peer, domain, 4);
+LAYOUT_AT(layout_peer, page_offset, 8);
+LAYOUT_AT(layout_peer, incarnation, 16);
+LAYOUT_AT(layout_peer, request, 128);
+LAYOUT_SIZE(layout_peer, LAYOUT_PEER_BYTES);
 
 LAYOUT_AT(layout_channel, state, 0);
 LAYOUT_AT(layout_channel, gone, 4);
@@ -244,6 +296,8 @@ LAYOUT_AT(layout_channel, port, 24);
 LAYOUT_AT(layout_channel, server_pid, 28);
 LAYOUT_AT(layout_channel, client_pid, 32);
 LAYOUT_AT(layout_channel, incarnation, 40);
+LAYOUT_AT(layout_channel, server_doorbell, 48);
+LAYOUT_AT(layout_channel, client_doorbell, 52);
 LAYOUT_SIZE(layout_channel, 128);
 
 LAYOUT_AT(layout_extent, generation, 0);

@@ -9,9 +9,10 @@ from collections import namedtuple
 
 (GET_VERSION, CHECK_COMMAND, CHECK_EVENT, HELLO, CHANNEL_OPEN, CHANNEL_CLOSE, EXPLAIN, LIST_DOMAINS,
  LIST_CHANNELS, LIST_RINGS, LIST_EXTENTS, LIST_HISTORY, BROKER_INFO, REBALANCE, RING_SET,
- DOMAIN_SET) = range(1, 17)
+ DOMAIN_SET, RECORD, AGENT_HELLO, LIST_GUESTS, DOMAIN_DEVICE, DOMAIN_ATTACH, DOMAIN_DETACH, DOMAIN_SHOW,
+ HYPERVISOR_SERVE, HYPERVISOR_DOMAIN, HYPERVISOR_DONE) = range(1, 27)
 
-VERSION = 1
+VERSION = 2
 BYTE_ORDER = 0x01020304
 MESSAGE_BYTES_MAX = 16384
 ANY = 0xFFFFFFFF
@@ -40,8 +41,8 @@ def record(name, layout, fields, **defaults):
     })
 
 
-DomainInfo = record("DomainInfo", "IIIIQQ16s64s",
-                    "domain state connections channels bytes_held quota_bytes uuid name")
+DomainInfo = record("DomainInfo", "IIIIIIQQ16s64s",
+                    "domain state connections channels guests hypervisor bytes_held quota_bytes uuid name")
 ChannelInfo = record("ChannelInfo", "8IiIQQ",
                      "channel state server_domain client_domain port server_pid client_pid gone reason"
                      " zone incarnation age_ns", incarnation=1)
@@ -148,7 +149,7 @@ class ScriptedBroker:
 
     def reply(self, command, body):
         if command == EXPLAIN:
-            return struct.pack("=II512s", len(self.sentence), 0, self.sentence)
+            return struct.pack("=II4096s", len(self.sentence), 0, self.sentence)
         return self.answers.get(command, lambda body: -38)(body)
 
     def serve(self, peer):

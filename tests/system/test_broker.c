@@ -37,7 +37,7 @@ static void version_is_negotiated_down(void **state)
 
 static void foreign_byte_order_and_version_zero_are_refused(void **state)
 {
-    struct proto_get_version request = {.version = 1, .byte_order = 0x04030201};
+    struct proto_get_version request = {.version = PROTO_VERSION, .byte_order = 0x04030201};
     struct proto_message message;
     struct client client;
 
@@ -54,7 +54,8 @@ static void foreign_byte_order_and_version_zero_are_refused(void **state)
 static void commands_before_their_place_get_eproto(void **state)
 {
     const struct proto_channel_open open = open_request(2, 1, PROTO_OPEN_SERVER);
-    const struct proto_get_version version = {.version = 1, .byte_order = PROTO_BYTE_ORDER};
+    const struct proto_get_version version = {.version = PROTO_VERSION,
+                                              .byte_order = PROTO_BYTE_ORDER};
     struct proto_message message;
     struct client client;
 

@@ -394,7 +394,7 @@ class CommandLine(VchanctlCase):
         self.fail_with(3, "wrong type for socket", "list")
 
     def test_version_needs_no_broker(self):
-        self.assertRegex(self.succeed("version"), r"^vchanctl \d+\.\d+\.\d+ \(control protocol 1\)\n$")
+        self.assertRegex(self.succeed("version"), r"^vchanctl \d+\.\d+\.\d+ \(control protocol 2\)\n$")
         self.assertIsNone(self.json("version")["broker_version"])
         self.assertRegex(self.succeed("--version"), r"^vchanctl \d+\.\d+\.\d+\n$")
 

@@ -346,7 +346,7 @@ A   9.0  7         0x0  8 KiB  ring
             self.assertEqual(self.json(command), {key: []})
 
     def test_version_tells_both(self):
-        self.assertRegex(self.succeed("version"), r"^vchanctl \S+ \(control protocol 1\)\nvchand 0\.1\.0\n$")
+        self.assertRegex(self.succeed("version"), r"^vchanctl \S+ \(control protocol 2\)\nvchand 0\.1\.0\n$")
         self.assertEqual(self.json("version")["broker_version"], "0.1.0")
 
     def test_options_may_stand_anywhere(self):
@@ -479,7 +479,7 @@ class BadBrokers(RepliesCase):
         self.fail_with(1, "cannot list the domains: ", "domains")
 
     def test_a_list_of_one_domain_again_and_again_ends(self):
-        page = proto.LIST_REPLY.pack(140, DomainInfo.SIZE, 7) + DOMAINS[0].pack() * 140
+        page = proto.LIST_REPLY.pack(130, DomainInfo.SIZE, 7) + DOMAINS[0].pack() * 130
         self.broker.answers[proto.LIST_DOMAINS] = lambda body: page
         self.fail_with(1, "cannot list the domains: ", "domains")
 
@@ -522,7 +522,7 @@ class BadBrokers(RepliesCase):
             self.fail_with(3, "does not speak", "info")
 
     def test_a_broker_of_another_version_is_refused(self):
-        for version in 0, 2:
+        for version in 1, 3:
             self.broker.answers[proto.GET_VERSION] = lambda body: struct.pack("=IIQ", version, 16384, 0)
             self.fail_with(1, "different versions", "list")
         self.broker.answers[proto.GET_VERSION] = lambda body: -errno.EPROTONOSUPPORT

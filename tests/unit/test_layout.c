@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The bytes of layout version 1, as two programs built at different times must agree on them. */
+/* The bytes of layout version 2, as two programs built at different times must agree on them. */
 #include "tests/unit/ring_fixture.h"
 
 #include "ring/layout.h"
@@ -14,25 +14,29 @@ static uint64_t word_at(const struct layout_channel_page *page, size_t offset)
 
 static void test_region_header_golden_bytes(void **state)
 {
-    static const uint8_t golden[64] = {
+    static const uint8_t golden[80] = {
         'V', 'M', 'V', 'C', 'H', 'A', 'N', '1', /* magic */
-        1, 0, 0, 0, 1, 0, 0, 0,                 /* version, features */
+        2, 0, 0, 0, 1, 0, 0, 0,                 /* version, features */
         0, 0, 0, 0x10, 0, 0, 0, 0,              /* size: 256 MiB */
-        0, 0x10, 0, 0, 0, 0, 0, 0,              /* control at 4 KiB */
-        0, 0x10, 0, 1, 0, 0, 0, 0,              /* data at 16 MiB + 4 KiB */
+        0, 0x20, 0, 0, 0, 0, 0, 0,              /* control at 8 KiB */
+        0, 0x20, 0, 1, 0, 0, 0, 0,              /* data at 16 MiB + 8 KiB */
         0, 0x10, 0, 0, 0, 0x10, 0, 0,           /* 4096 channels, 4096-byte blocks */
         1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+        0, 0x10, 0, 0, 0, 0, 0, 0,              /* peers at 4 KiB */
+        16, 0, 0, 0, 0, 0, 0, 0,                /* 16 of them */
     };
     struct layout_region_header header = {
         .magic = LAYOUT_MAGIC,
         .version = LAYOUT_VERSION,
         .features = LAYOUT_FEATURE_MARK_FENCE,
         .size_bytes = 256u << 20,
-        .control_offset = 4096,
-        .data_offset = (16u << 20) + 4096,
+        .control_offset = 8192,
+        .data_offset = (16u << 20) + 8192,
         .channel_count = 4096,
         .block_bytes = LAYOUT_BLOCK_BYTES,
         .zone_uuid = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+        .peers_offset = 4096,
+        .peer_count = 16,
     };
     (void)state;
     assert_memory_equal(&header, golden, sizeof(golden));

@@ -58,7 +58,7 @@ static void header_tells_the_regions_shape(void **state)
     assert_true(header->magic == LAYOUT_MAGIC);
     assert_int_equal(header->version, LAYOUT_VERSION);
     assert_int_equal(header->size_bytes, 2 * MIB);
-    assert_int_equal(header->control_offset, 4096);
+    assert_int_equal(header->control_offset, LAYOUT_BLOCK_BYTES + REGION_PEERS * LAYOUT_PEER_BYTES);
     assert_int_equal(header->data_offset, zone->region.data_offset);
     assert_int_equal(header->channel_count, PAGES);
     assert_int_equal(header->zone_uuid[6] >> 4, 4);

@@ -73,6 +73,7 @@ static const struct key keys[] = {
     POLICY("reserve-permille", reserve_permille, 0, 900),
     POLICY("moves-max", moves_max, 1, 4096),
     POLICY_SIZE("move-bytes-max", move_bytes_max, 4096, 1ull << 48),
+    POLICY("inactive-ms", inactive_ms, 0, HOUR_MS),
     {SECTION_LOCAL, "enable", KIND_BOOLEAN, BROKER(local_enable), 0, 0, "yes or no"},
     {SECTION_LOCAL, "domains", KIND_DOMAINS, BROKER(local_domains), 0, 0,
      "numbers, ranges and names of domains, such as 0-255, web"},

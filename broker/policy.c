@@ -57,6 +57,7 @@ const char *policy_config_check(const struct policy_config *config)
         {"alpha_percent", config->alpha_percent, 1, 10000},
         {"reserve_permille", config->reserve_permille, 0, 900},
         {"moves_max", config->moves_max, 1, 4096},
+        {"inactive_ms", config->inactive_ms, 0, HOUR_MS},
         {"move_bytes_max", config->move_bytes_max, 4096, (uint64_t)1 << 48},
     };
 #undef HOUR_MS
@@ -70,14 +71,15 @@ const char *policy_config_check(const struct policy_config *config)
     return NULL;
 }
 
-static const struct policy policies[] = {
-    {"default", policy_default_plan},
-    {"static", policy_static_plan},
+const struct policy policies[POLICY_COUNT] = {
+    {"default", policy_default_plan, true},
+    {"static", policy_static_plan, false}, /* all rings count for the size of a share */
+    {"secure-ivshmem", policy_secure_ivshmem_plan, true},
 };
 
 const struct policy *policy_find(const char *name)
 {
-    for (size_t i = 0; i < sizeof(policies) / sizeof(policies[0]); i++) {
+    for (size_t i = 0; i < POLICY_COUNT; i++) {
         if (strcmp(policies[i].name, name) == 0)
             return &policies[i];
     }
@@ -86,8 +88,8 @@ const struct policy *policy_find(const char *name)
 
 const char *policy_names(void)
 {
-    static_assert(sizeof(policies) / sizeof(policies[0]) == 2, "name them all");
-    return "default, static";
+    static_assert(POLICY_COUNT == 3, "name them all");
+    return "default, static, secure-ivshmem";
 }
 
 struct amount {
@@ -150,6 +152,12 @@ void policy_reason_text(const struct policy_decision *decision, char *text, size
         SAY("others need memory, its share is %s", bytes_text(number).text);
     case POLICY_EQUAL_SHARE:
         SAY("an equal share for each of %llu rings", (unsigned long long)number);
+    case POLICY_ACTIVE:
+        SAY("it was active: one block more");
+    case POLICY_FOUR_FIFTHS:
+        SAY("nothing has gone through it for %s: four fifths", time_text(number).text);
+    case POLICY_INACTIVE:
+        SAY("it has been inactive for %s: to its floor", time_text(number).text);
     case POLICY_NOT_READ:
         SAY("its sender stalls, but its receiver has not read for %s", time_text(number).text);
     case POLICY_AT_MAX:
@@ -168,6 +176,8 @@ void policy_reason_text(const struct policy_decision *decision, char *text, size
             share_text(number).text);
     case POLICY_LATER:
         SAY("it wants %s, which has to wait for a later round", bytes_text(number).text);
+    case POLICY_FRAGMENTED:
+        SAY("its sender stalls, but no free run is longer than %s", bytes_text(number).text);
     }
 #undef SAY
     snprintf(text, text_bytes, "no reason");

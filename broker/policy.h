@@ -40,6 +40,11 @@
  *
  *   Nothing changes within dwell_ms of the ring's last change, but that one that grew may grow
  *   again after grow_dwell_ms.
+ *
+ *   A growth needs one run of free memory (largest_free_bytes). One that would need a longer run
+ *   takes what the longest holds, if that is worth a move; else one a round is planned all the
+ *   same, for which the mover then moves others, and the rest wait. Shrinks may use the reserve:
+ *   they give back more than they take.
  */
 #ifndef VCHAN_BROKER_POLICY_H
 #define VCHAN_BROKER_POLICY_H
@@ -66,6 +71,7 @@ struct policy_config {
     uint64_t cache_bytes;
     uint64_t alpha_percent;    /* of the dynamic threshold, for weight 100 */
     uint64_t reserve_permille; /* of the region, never given to rings: for new channels */
+    uint64_t inactive_ms; /* secure-ivshmem: idle for so long shrinks to its floor; 0: never */
     uint64_t moves_max;        /* a round; 1 to 4096 */
     uint64_t move_bytes_max;   /* a round, of new extents */
 };
@@ -84,6 +90,9 @@ enum policy_reason {
     POLICY_UNREAD,      /* shrinks */
     POLICY_FAIR_SHARE,  /* shrinks for hungrier ones */
     POLICY_EQUAL_SHARE, /* of policy "static" */
+    POLICY_ACTIVE,      /* of policy "secure-ivshmem": grows by a block */
+    POLICY_FOUR_FIFTHS, /* shrinks to that, likewise */
+    POLICY_INACTIVE,    /* shrinks to its floor, likewise */
     /* Decisions not to, though it wants to grow. */
     POLICY_NOT_READ,
     POLICY_AT_MAX,
@@ -93,6 +102,7 @@ enum policy_reason {
     POLICY_READER_BUSY,
     POLICY_NO_HELP, /* the last growth did not make stalls shorter */
     POLICY_LATER,   /* this round's moves, or the room for new extents, are used up */
+    POLICY_FRAGMENTED, /* no free run is long enough now, and others are moved for one already */
 };
 
 /*
@@ -158,7 +168,8 @@ struct policy_input {
     uint64_t now_ns; /* CLOCK_MONOTONIC */
     uint64_t total_bytes;
     uint64_t free_bytes;
-    const struct policy_ring *rings;
+    uint64_t largest_free_bytes; /* the longest free run: no new extent can be longer now */
+    const struct policy_ring *rings; /* those that matter: see policy.settles and policy_book.h */
     size_t ring_count;
     const struct policy_domain *domains;
     size_t domain_count;
@@ -186,15 +197,22 @@ typedef size_t policy_plan_function(const struct policy_input *input,
 struct policy {
     const char *name;
     policy_plan_function *plan;
+    bool settles; /* a ring that has been at its floor for a while without any traffic may be left
+                     out of policy_input: it would neither be given nor taken anything */
 };
 
-/* By name ("default", "static"); NULL: none of that name. */
+#define POLICY_COUNT 3u
+/* The default first. */
+extern const struct policy policies[POLICY_COUNT];
+
+/* By name; NULL: none of that name. */
 const struct policy *policy_find(const char *name);
-/* "default, static": for messages. */
+/* "default, static, ...": for messages. */
 const char *policy_names(void);
 
 policy_plan_function policy_default_plan;
 policy_plan_function policy_static_plan;
+policy_plan_function policy_secure_ivshmem_plan;
 
 /*
  * For policies: writes a decision behind the *count there are, unless there are max, or it is a

@@ -34,7 +34,10 @@ struct round {
         pool_bytes; /* to be shared: free, and what rings that do not move have; less the reserve */
     uint64_t level; /* bytes for weight 100; UINT64_MAX: no limit */
     uint64_t shrinks, grows;
-    uint64_t room_bytes; /* for new extents */
+    uint64_t room_bytes;     /* for new extents */
+    uint64_t run_bytes;      /* of it, in the longest free run, as far as can be told */
+    bool compacts;           /* a growth is planned that needs a longer one */
+    uint64_t reserved_bytes; /* of what is free: not for growths */
     uint64_t moved_bytes;
     uint32_t poverty[POVERTY_LISTS];
 };
@@ -344,7 +347,9 @@ static void look(struct round *round)
     const struct policy_input *input = round->input;
     uint64_t reserve = input->total_bytes / 1000 * round->config->reserve_permille;
 
-    round->room_bytes = input->free_bytes > reserve ? input->free_bytes - reserve : 0;
+    round->reserved_bytes = min_u64(reserve, input->free_bytes);
+    round->room_bytes = input->free_bytes - round->reserved_bytes;
+    round->run_bytes = input->largest_free_bytes;
     round->pool_bytes = input->free_bytes;
     for (size_t i = 0; i < input->ring_count; i++) {
         classify(round, &input->rings[i], &input->scratch[i]);
@@ -392,6 +397,31 @@ static uint64_t number_for(const struct round *round, const struct policy_ring *
     }
 }
 
+/* What a shrinking ring leaves is one run; the reserve is filled up from it first. */
+static void give_back(struct round *round, uint64_t from, uint64_t to)
+{
+    uint64_t reserve = round->input->total_bytes / 1000 * round->config->reserve_permille;
+    uint64_t missing = min_u64(from - to, reserve - round->reserved_bytes);
+
+    round->reserved_bytes += missing;
+    round->room_bytes += from - to - missing;
+    round->run_bytes = max_u64(round->run_bytes, from);
+}
+
+/*
+ * Best fit takes short runs first, and how long those are we do not know: while they hold enough
+ * together, they are taken for long enough.
+ */
+static void take_room(struct round *round, uint64_t bytes)
+{
+    uint64_t all = round->room_bytes + round->reserved_bytes;
+    uint64_t elsewhere = all > round->run_bytes ? all - round->run_bytes : 0;
+
+    if (bytes > elsewhere)
+        round->run_bytes -= min_u64(bytes, round->run_bytes);
+    round->room_bytes -= bytes;
+}
+
 /* Shrinks this ring if it is to have less. limit: most shrinks of this round. */
 static void shrink(struct round *round, size_t index, uint64_t limit)
 {
@@ -405,7 +435,7 @@ static void shrink(struct round *round, size_t index, uint64_t limit)
     if (loses ? round->input->pressure && !round->tight
               : !worth(round, ring->size_bytes, to) || !may_shrink(round, ring))
         return;
-    if (to > round->room_bytes)
+    if (to > round->room_bytes + round->reserved_bytes || to > round->run_bytes)
         return;
     enum policy_reason reason = loses ? (enum policy_reason)scratch->reason : POLICY_FAIR_SHARE;
     uint64_t number = number_for(round, ring, reason);
@@ -415,7 +445,7 @@ static void shrink(struct round *round, size_t index, uint64_t limit)
     }
     round->shrinks++;
     round->moved_bytes += to;
-    round->room_bytes += ring->size_bytes - to;
+    give_back(round, ring->size_bytes, to);
     decide(round, index, reason, false, to, number);
 }
 
@@ -446,8 +476,15 @@ static void grow(struct round *round, size_t index)
         decide(round, index, POLICY_LATER, true, to, to);
         return;
     }
+    if (to > round->run_bytes && worth(round, size, max_u64(size, round->run_bytes))) {
+        to = round_down(round->run_bytes);
+    } else if (to > round->run_bytes && round->compacts) {
+        decide(round, index, POLICY_FRAGMENTED, true, to, round->run_bytes);
+        return;
+    }
+    round->compacts |= to > round->run_bytes;
     round->grows++;
-    round->room_bytes -= to;
+    take_room(round, to);
     round->moved_bytes += to;
     *charged += to - size;
     decide(round, index, POLICY_STALLS, false, to, number_for(round, ring, POLICY_STALLS));

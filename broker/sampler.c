@@ -218,6 +218,7 @@ static int plan_zone(struct sampler *sampler, struct sampler_round *round, uint3
         .now_ns = round->now_ns,
         .total_bytes = zone->region.data_bytes,
         .free_bytes = zone->region.data_bytes > used ? zone->region.data_bytes - used : 0,
+        .largest_free_bytes = zone->region.data_bytes > used ? zone->region.data_bytes - used : 0,
         .rings = rings,
         .ring_count = count,
         .domains = sampler->zone_domains,

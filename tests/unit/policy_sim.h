@@ -187,6 +187,7 @@ static inline bool sim_round(struct sim *sim, bool regular)
         .now_ns = sim->now_ns,
         .total_bytes = sim->total_bytes,
         .free_bytes = sim->total_bytes - sim_used(sim),
+        .largest_free_bytes = sim->total_bytes - sim_used(sim),
         .rings = rings,
         .ring_count = sim->ring_count,
         .domains = sim->domains,

@@ -398,6 +398,7 @@ static void moving_ring_is_left_alone(void **state)
         .now_ns = sim->now_ns,
         .total_bytes = sim->total_bytes,
         .free_bytes = sim->total_bytes - 8 * KIB,
+        .largest_free_bytes = sim->total_bytes - 8 * KIB,
         .rings = &ring->track.ring,
         .ring_count = 1,
         .domains = sim->domains,
@@ -495,6 +496,7 @@ static void a_hundred_thousand_rings(void **state)
         .now_ns = 100000000000,
         .total_bytes = 8192 * MIB,
         .free_bytes = 8192 * MIB - count * 64 * KIB,
+        .largest_free_bytes = 8192 * MIB - count * 64 * KIB,
         .rings = rings,
         .ring_count = count,
         .domains = &domain,
@@ -512,7 +514,7 @@ static void a_hundred_thousand_rings(void **state)
                           (double)(after.tv_nsec - before.tv_nsec) / 1e6);
         assert_true(decided > 0);
         input.total_bytes = count * 72 * KIB;
-        input.free_bytes = count * 8 * KIB;
+        input.free_bytes = input.largest_free_bytes = count * 8 * KIB;
     }
     free(rings);
     free(scratch);

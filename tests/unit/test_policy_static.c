@@ -54,7 +54,7 @@ static void every_reason_has_a_sentence_that_fits(void **state)
     (void)state;
     char text[104];
 
-    for (enum policy_reason reason = POLICY_STALLS; reason <= POLICY_LATER; reason++) {
+    for (enum policy_reason reason = POLICY_STALLS; reason <= POLICY_FRAGMENTED; reason++) {
         const struct policy_decision decision = {.reason = reason, .number = 999999999999};
         policy_reason_text(&decision, text, sizeof(text));
         assert_true(strlen(text) > 10 && strlen(text) < sizeof(text) - 1);
@@ -77,6 +77,9 @@ static void policies_are_found_by_name(void **state)
     (void)state;
     assert_ptr_equal(policy_find("default")->plan, policy_default_plan);
     assert_ptr_equal(policy_find("static")->plan, policy_static_plan);
+    assert_ptr_equal(policy_find("secure-ivshmem")->plan, policy_secure_ivshmem_plan);
+    for (size_t i = 0; i < POLICY_COUNT; i++)
+        assert_non_null(strstr(policy_names(), policies[i].name));
     assert_null(policy_find("Default"));
 }
 

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The default policy and the room there is: what is free, and in what runs.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/policy_sim.h"
+
+#define KIB ((uint64_t)1 << 10)
+#define MIB ((uint64_t)1 << 20)
+/* Rounds in so many seconds. */
+#define SECONDS(n) ((n)*10u)
+
+/* Two rings that have stalled, of 64 KiB each, in a region with much that is free. */
+static size_t plan_fragmented(struct sim *sim, uint64_t largest_free_bytes)
+{
+    static struct policy_scratch scratch[2];
+    static struct policy_ring rings[2];
+    uint64_t domain_scratch;
+
+    for (size_t i = 0; i < 2; i++) {
+        sim_add(sim, 64 * KIB, 64 * KIB)->size_bytes = 16 * KIB;
+        for (unsigned tick = 0; tick < 50; tick++)
+            sim_tick(sim);
+        sim_look(sim, i, true);
+        rings[i] = sim->rings[i].track.ring;
+    }
+    struct policy_input input = {
+        .now_ns = sim->now_ns,
+        .total_bytes = sim->total_bytes,
+        .free_bytes = sim->total_bytes / 2,
+        .largest_free_bytes = largest_free_bytes,
+        .rings = rings,
+        .ring_count = 2,
+        .domains = sim->domains,
+        .domain_count = 1,
+        .scratch = scratch,
+        .domain_scratch = &domain_scratch,
+    };
+    return policy_default_plan(&input, &sim->config, sim->decisions, SIM_DECISIONS_MAX);
+}
+
+static void growth_is_cut_to_the_longest_free_run(void **state)
+{
+    (void)state;
+    struct sim *sim = sim_new(64 * MIB);
+
+    assert_int_equal(plan_fragmented(sim, 64 * MIB), 2);
+    assert_int_equal(sim->decisions[0].to_bytes, 64 * KIB);
+    sim->ring_count = 0;
+    assert_int_equal(plan_fragmented(sim, 36 * KIB), 2);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_false(sim->decisions[i].refused);
+        assert_int_equal(sim->decisions[i].to_bytes, 36 * KIB);
+    }
+    free(sim);
+}
+
+static void one_growth_a_round_may_need_compaction(void **state)
+{
+    (void)state;
+    struct sim *sim = sim_new(64 * MIB);
+
+    assert_int_equal(plan_fragmented(sim, 16 * KIB), 2);
+    assert_false(sim->decisions[0].refused);
+    assert_int_equal(sim->decisions[0].to_bytes, 64 * KIB);
+    assert_true(sim->decisions[1].refused);
+    assert_int_equal(sim->decisions[1].reason, POLICY_FRAGMENTED);
+    free(sim);
+}
+
+/* What a new channel is kept for is for those who give back more than they take, too. */
+static void full_region_can_still_shrink(void **state)
+{
+    (void)state;
+    struct sim *sim = sim_new(4 * MIB);
+    struct sim_ring *ring = sim_add(sim, 0, 0);
+
+    ring->size_bytes = 4 * MIB - 64 * KIB; /* less than the reserve is free */
+    assert_true(sim_run(sim, SECONDS(10)));
+    assert_int_equal(ring->size_bytes, 4 * KIB);
+    free(sim);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(growth_is_cut_to_the_longest_free_run),
+        cmocka_unit_test(one_growth_a_round_may_need_compaction),
+        cmocka_unit_test(full_region_can_still_shrink),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

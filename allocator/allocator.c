@@ -139,7 +139,7 @@ static int claim_place(struct allocator *allocator, const struct claim *claim,
 
     if (r)
         return r;
-    run = span_run_best_fit(allocator, claim->blocks);
+    run = span_run_best_fit_open(allocator, claim->blocks);
     if (!run)
         return -ENOSPC;
     start = run->start_block;
@@ -314,7 +314,7 @@ static int grow(struct allocator *allocator, struct span *extent, uint64_t more_
 
     if (r)
         return r;
-    if (run->kind != SPAN_FREE || run->blocks < more_blocks)
+    if (run->kind != SPAN_FREE || run->blocks < more_blocks || span_run_is_barred(allocator, run))
         return -ENOSPC;
     span_run_remove(allocator, run);
     run->start_block += more_blocks;
@@ -373,6 +373,12 @@ int allocator_resize_in_place(struct allocator *allocator, uint64_t start_block,
     count_used(allocator, difference);
     account_add(&allocator->accounts, extent->account, difference, difference, 0);
     return 0;
+}
+
+void allocator_bar(struct allocator *allocator, uint64_t start_block, uint64_t blocks)
+{
+    allocator->bar_start_block = start_block;
+    allocator->bar_end_block = start_block + blocks;
 }
 
 int allocator_quota_set(struct allocator *allocator, uint32_t domain, uint64_t quota_blocks)
@@ -445,9 +451,7 @@ void allocator_figures(const struct allocator *allocator, struct allocator_figur
 
 enum allocator_room allocator_room(const struct allocator *allocator, uint64_t blocks)
 {
-    const struct span *longest = span_run_longest(allocator);
-
-    if (longest && longest->blocks >= blocks)
+    if (span_run_best_fit_open(allocator, blocks))
         return ALLOCATOR_ROOM;
     if (allocator->total_blocks - allocator->used_blocks >= blocks)
         return ALLOCATOR_FRAGMENTED;

@@ -98,8 +98,8 @@ struct allocator_usage {
 
 /* What would come of asking for a number of blocks, quotas aside. */
 enum allocator_room {
-    ALLOCATOR_ROOM,       /* a free run is long enough */
-    ALLOCATOR_FRAGMENTED, /* enough is free, but not in one run: plan moves (allocator/plan.h) */
+    ALLOCATOR_ROOM,       /* a free run that is not barred is long enough */
+    ALLOCATOR_FRAGMENTED, /* enough is free, but not so: plan moves (allocator/plan.h) */
     ALLOCATOR_FULL,       /* less than that is free */
 };
 
@@ -161,6 +161,15 @@ int allocator_release(struct allocator *allocator, uint64_t start_block);
  * -ENOSPC: what is behind it is taken, or too short. -ENOMEM (only when it shrinks). O(log n).
  */
 int allocator_resize_in_place(struct allocator *allocator, uint64_t start_block, uint64_t blocks);
+
+/*
+ * Bars a range of blocks, and lifts the bar that was there; 0 blocks: only that. Where a free run
+ * reaches into the range, allocator_allocate(), allocator_replace() and allocator_resize_in_place()
+ * find nothing, and allocator_room() sees no room: so what moves make free there stays for whom
+ * they are made (allocator/plan.h). The _at() calls take no notice. O(1); each run in the range then
+ * costs an allocation a step.
+ */
+void allocator_bar(struct allocator *allocator, uint64_t start_block, uint64_t blocks);
 
 /*
  * Sets what a domain may hold, 0 for no limit. A quota below what is charged already takes nothing

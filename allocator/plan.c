@@ -10,6 +10,7 @@
 #define PLAN_SEEDS 64u    /* free runs to build windows around */
 #define PLAN_PACKINGS 32u /* windows whose extents fit nowhere else, before it gives up */
 #define PLAN_PROBES 32u   /* runs to look at for one that is low enough */
+#define PLAN_HALVINGS 8u  /* between the longest run and what is needed */
 
 /* From a span to another in address order; what does not move in it is free. */
 struct window {
@@ -272,13 +273,17 @@ int allocator_plan_moves(struct allocator *allocator, uint64_t needed_blocks,
     return search.found ? 0 : -EAGAIN;
 }
 
-/* A lower free run that an extent fits, not beside it; ALLOCATOR_NOWHERE: none was found. */
-static uint64_t lower_place(const struct allocator *allocator, const struct span *extent)
+/*
+ * A lower free run that an extent fits, not beside it and not `spared`; ALLOCATOR_NOWHERE: none was
+ * found.
+ */
+static uint64_t lower_place(const struct allocator *allocator, const struct span *extent,
+                            const struct span *spared)
 {
     struct span *run = span_run_best_fit(allocator, extent->blocks);
 
     for (unsigned probes = 0; run && probes < PLAN_PROBES; probes++) {
-        if (run->start_block < extent->start_block && run != extent->prev)
+        if (run->start_block < extent->start_block && run != extent->prev && run != spared)
             return run->start_block;
         run = span_run_step(run, AVL_RIGHT);
     }
@@ -292,8 +297,8 @@ static uint64_t free_blocks_of(const struct span *span)
 
 /* The move of an extent to a lower place, and how long a free run it leaves; false: none. */
 static bool lowering(const struct allocator *allocator, const struct allocator_limits *limits,
-                     const struct span *extent, struct allocator_move *move,
-                     uint64_t *leaves_blocks)
+                     const struct span *extent, const struct span *spared,
+                     struct allocator_move *move, uint64_t *leaves_blocks)
 {
     uint64_t beside_blocks = free_blocks_of(extent->prev) + free_blocks_of(extent->next);
 
@@ -301,7 +306,7 @@ static bool lowering(const struct allocator *allocator, const struct allocator_l
         return false;
     *move = (struct allocator_move){
         .from_block = extent->start_block,
-        .to_block = lower_place(allocator, extent),
+        .to_block = lower_place(allocator, extent, spared),
         .blocks = extent->blocks,
     };
     *leaves_blocks = beside_blocks + extent->blocks;
@@ -317,21 +322,22 @@ static bool lowering(const struct allocator *allocator, const struct allocator_l
 
 /* The extents from the top of the section down: the first that has a lower place. */
 static int lower_the_top(const struct allocator *allocator, const struct allocator_limits *limits,
-                         struct allocator_move *move)
+                         const struct span *spared, struct allocator_move *move)
 {
     struct avl_node *node = avl_end(&allocator->extents, AVL_RIGHT);
     uint64_t leaves_blocks;
 
     for (unsigned seeds = 0; node && seeds < PLAN_SEEDS; seeds++) {
-        if (lowering(allocator, limits, span_of(node), move, &leaves_blocks))
+        if (lowering(allocator, limits, span_of(node), spared, move, &leaves_blocks))
             return 0;
         node = avl_step(node, AVL_LEFT);
     }
     return -ENOENT;
 }
 
-int allocator_plan_compact(struct allocator *allocator, const struct allocator_limits *limits,
-                           struct allocator_move *move)
+/* spared: a run that is not to be made shorter, or NULL. */
+static int compact(struct allocator *allocator, const struct allocator_limits *limits,
+                   const struct span *spared, struct allocator_move *move)
 {
     struct span *longest = span_run_longest(allocator);
     struct span *run = longest;
@@ -350,7 +356,7 @@ int allocator_plan_compact(struct allocator *allocator, const struct allocator_l
             struct allocator_move tried;
             uint64_t leaves_blocks;
 
-            if (!lowering(allocator, limits, neighbour(run, side), &tried, &leaves_blocks) ||
+            if (!lowering(allocator, limits, neighbour(run, side), NULL, &tried, &leaves_blocks) ||
                 leaves_blocks <= longest->blocks)
                 continue;
             uint64_t gain_blocks = leaves_blocks - longest->blocks;
@@ -363,5 +369,45 @@ int allocator_plan_compact(struct allocator *allocator, const struct allocator_l
         }
         run = span_run_step(run, AVL_LEFT);
     }
-    return best_gain_blocks ? 0 : lower_the_top(allocator, limits, move);
+    return best_gain_blocks ? 0 : lower_the_top(allocator, limits, spared, move);
+}
+
+int allocator_plan_compact(struct allocator *allocator, const struct allocator_limits *limits,
+                           struct allocator_move *move)
+{
+    return compact(allocator, limits, NULL, move);
+}
+
+int allocator_plan_towards(struct allocator *allocator, uint64_t needed_blocks,
+                           const struct allocator_limits *limits, struct allocator_move *moves,
+                           struct allocator_plan *plan)
+{
+    int r = allocator_plan_moves(allocator, needed_blocks, limits, moves, plan);
+
+    if (r != -EAGAIN)
+        return r;
+    const struct span *longest = span_run_longest(allocator);
+    uint64_t can_blocks = longest ? longest->blocks : 0;
+    uint64_t cannot_blocks = needed_blocks;
+    bool found = false;
+
+    /* An attempt that fails leaves moves and plan as they are. */
+    for (unsigned i = 0; i < PLAN_HALVINGS && can_blocks + 1 < cannot_blocks; i++) {
+        uint64_t middle_blocks = can_blocks + (cannot_blocks - can_blocks) / 2;
+
+        if (allocator_plan_moves(allocator, middle_blocks, limits, moves, plan) == 0) {
+            can_blocks = middle_blocks;
+            found = true;
+        } else {
+            cannot_blocks = middle_blocks;
+        }
+    }
+    if (found)
+        return 0;
+    /* With the longest run spared, so that no two rounds undo each other's work for ever. */
+    if (compact(allocator, limits, longest, moves) < 0)
+        return -EAGAIN;
+    *plan = (struct allocator_plan){
+        .start_block = moves->from_block, .moved_blocks = moves->blocks, .moves = 1};
+    return 0;
 }

@@ -61,23 +61,38 @@ struct allocator_limits {
 /* What a plan achieves. */
 struct allocator_plan {
     uint64_t start_block;  /* once the moves are done, these blocks are free */
-    uint64_t blocks;       /* at least what was asked for */
+    uint64_t blocks;       /* at least what was asked for, but for allocator_plan_towards() */
     uint64_t moved_blocks; /* in all moves */
     size_t moves;          /* written to moves[] */
 };
 
 /*
  * Plans the cheapest moves that leave a free run of at least needed_blocks. Where there is one
- * already, the plan has no move and names it. To keep others out of the place in the meantime, the
- * caller takes its free runs with allocator_allocate_at().
+ * already, the plan has no move and names it. To keep others out of the place in the meantime, bar
+ * it (allocator_bar).
  * -EINVAL: 0 blocks. -ENOSPC: less than that is free, no move can help. -EAGAIN: nothing was found
- * within the limits; raise them, or go on with allocator_plan_compact(), which brings free runs
- * together bit by bit.
+ * within the limits; raise them, or go on with allocator_plan_towards().
  * O(max_moves * log n) usually; bounded by a constant times max_moves * (max_moves + log n).
  */
 int allocator_plan_moves(struct allocator *allocator, uint64_t needed_blocks,
                          const struct allocator_limits *limits, struct allocator_move *moves,
                          struct allocator_plan *plan);
+
+/*
+ * The next round on the way there, where allocator_plan_moves() cannot do it in one: because the
+ * budget is too small, or because an extent has to move that is longer than every free run. Then
+ * smaller ones are moved first: the round makes the longest run that one round can make (found by
+ * PLAN_HALVINGS halvings, so about), in which the larger one then finds its place. Where not even a
+ * longer run than there is can be made, the round is one move as of allocator_plan_compact(), which
+ * leaves the longest run alone. Each round makes that longer, or lowers an extent and does not make
+ * it shorter: so repeating comes to an end.
+ * plan->blocks is what the round makes, 0 for such a single move; a round that makes all that is
+ * needed has at least that.
+ * -EINVAL, -ENOSPC as above. -EAGAIN: no move helps. O(PLAN_HALVINGS) times the above.
+ */
+int allocator_plan_towards(struct allocator *allocator, uint64_t needed_blocks,
+                           const struct allocator_limits *limits, struct allocator_move *moves,
+                           struct allocator_plan *plan);
 
 /*
  * Picks the one move to a lower address that improves the largest free run most for each block

@@ -80,6 +80,15 @@ struct span *span_run_best_fit(const struct allocator *allocator, uint64_t block
     return best;
 }
 
+struct span *span_run_best_fit_open(const struct allocator *allocator, uint64_t blocks)
+{
+    struct span *run = span_run_best_fit(allocator, blocks);
+
+    while (run && span_run_is_barred(allocator, run))
+        run = span_run_step(run, AVL_RIGHT);
+    return run;
+}
+
 struct span *span_run_longest(const struct allocator *allocator)
 {
     struct avl_node *node = avl_end(&allocator->runs, AVL_RIGHT);

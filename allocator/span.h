@@ -55,6 +55,7 @@ struct allocator {
     uint64_t extent_count;
     uint64_t run_count;
     uint64_t plan_number; /* of the planner's last attempt */
+    uint64_t bar_start_block, bar_end_block; /* equal: nothing is barred */
 };
 
 static inline struct span *span_of(const struct avl_node *node)
@@ -65,6 +66,13 @@ static inline struct span *span_of(const struct avl_node *node)
 static inline uint64_t span_end_block(const struct span *span)
 {
     return span->start_block + span->blocks;
+}
+
+/* Does this free run reach into the barred range? */
+static inline bool span_run_is_barred(const struct allocator *allocator, const struct span *run)
+{
+    return run->start_block < allocator->bar_end_block &&
+           span_end_block(run) > allocator->bar_start_block;
 }
 
 /* A zeroed span of that kind, in no list and no tree; for span_free(). NULL: no memory. */
@@ -83,6 +91,9 @@ void span_run_remove(struct allocator *allocator, struct span *run);
 
 /* The shortest run of at least that many blocks, lowest first among equals; NULL: none. */
 struct span *span_run_best_fit(const struct allocator *allocator, uint64_t blocks);
+
+/* The same among the runs that are not barred (allocator_bar). O(log n + runs in the bar). */
+struct span *span_run_best_fit_open(const struct allocator *allocator, uint64_t blocks);
 
 /* The longest run, the highest of equals; NULL: nothing is free. */
 struct span *span_run_longest(const struct allocator *allocator);

@@ -332,6 +332,103 @@ static void compacting_ends_with_one_free_run(void **state)
     finish(allocator);
 }
 
+/* Rounds until there is a run of that length; how many there were, or the error. */
+static int go_towards(struct allocator *allocator, uint64_t needed_blocks, uint64_t budget_blocks)
+{
+    struct allocator_limits limits = {.budget_blocks = budget_blocks, .max_moves = 16};
+    struct allocator_move moves[16];
+    struct allocator_plan plan;
+    int rounds = 0;
+
+    while (allocator_room(allocator, needed_blocks) != ALLOCATOR_ROOM) {
+        int r = allocator_plan_towards(allocator, needed_blocks, &limits, moves, &plan);
+        if (r < 0)
+            return r;
+        assert_true(plan.moved_blocks <= budget_blocks);
+        carry_out(allocator, moves, plan.moves);
+        assert_true(++rounds < 1000);
+    }
+    return rounds;
+}
+
+static void a_smaller_neighbour_moves_first_where_no_run_is_as_long_as_an_extent(void **state)
+{
+    struct allocator *allocator = drawn("..y..XXXX...zzzz.w");
+
+    (void)state;
+    assert_int_equal(try_plan("..y..XXXX...zzzz.w", 7, 100, 16), -EAGAIN);
+    assert_int_equal(go_towards(allocator, 7, 100), 2);
+    assert_looks(allocator, "XXXX........zzzzyw");
+    finish(allocator);
+}
+
+static void a_budget_that_is_too_small_for_one_round_takes_several(void **state)
+{
+    struct allocator *allocator = drawn("a.b.c.d.e.f.g.h.");
+
+    (void)state;
+    assert_int_equal(try_plan("a.b.c.d.e.f.g.h.", 8, 2, 16), -EAGAIN);
+    assert_in_range(go_towards(allocator, 8, 2), 2, 8);
+    finish(allocator);
+}
+
+static void what_cannot_be_is_given_up(void **state)
+{
+    struct allocator *allocator = drawn("..aaaaaaa..bbbbbbb..ccccccc");
+
+    (void)state;
+    assert_int_equal(go_towards(allocator, 4, 100), -EAGAIN);
+    assert_int_equal(go_towards(allocator, 7, 100), -ENOSPC);
+    finish(allocator);
+}
+
+/* At nine tenths full, of extents of one to eight blocks: rounds make what one plan cannot. */
+static void rounds_make_more_than_one_plan_can(void **state)
+{
+    unsigned seed = 7, one_plan = 0, in_rounds = 0;
+
+    (void)state;
+    for (int i = 0; i < 300; i++) {
+        struct allocator_limits limits = {.budget_blocks = 1000, .max_moves = 16};
+        struct allocator_move moves[16];
+        struct allocator_plan plan;
+        struct allocator *allocator;
+
+        assert_int_equal(allocator_new(400, &allocator), 0);
+        for (uint64_t at = 0, blocks; at < 392; at += blocks + (uint64_t)rand_r(&seed) % 2) {
+            blocks = 1 + (uint64_t)rand_r(&seed) % 8;
+            assert_int_equal(allocator_allocate_at(allocator, DOMAIN, at, blocks, 0), 0);
+        }
+        one_plan += allocator_plan_moves(allocator, 24, &limits, moves, &plan) == 0;
+        in_rounds += go_towards(allocator, 24, 1000) >= 0;
+        finish(allocator);
+    }
+    print_message("a run of 24 of 400 blocks: %u of 300 by one plan, %u in rounds\n", one_plan,
+                  in_rounds);
+    assert_true(in_rounds > one_plan);
+    assert_true(in_rounds >= 290);
+}
+
+static void a_barred_range_is_given_to_nobody(void **state)
+{
+    struct allocator *allocator = drawn("a..b....c......d");
+    uint64_t start_block;
+
+    (void)state;
+    allocator_bar(allocator, 5, 2);
+    assert_int_equal(allocator_room(allocator, 7), ALLOCATOR_FRAGMENTED);
+    assert_int_equal(allocator_allocate(allocator, DOMAIN, 3, 'x', &start_block), 0);
+    assert_looks(allocator, "a..b....cxxx...d");
+    assert_int_equal(allocator_allocate(allocator, DOMAIN, 4, 'y', &start_block), -ENOSPC);
+    assert_int_equal(allocator_replace(allocator, 3, 4, &start_block), -ENOSPC);
+    assert_int_equal(allocator_resize_in_place(allocator, 3, 2), -ENOSPC);
+    assert_int_equal(allocator_allocate_at(allocator, DOMAIN, 4, 1, 'z'), 0);
+    allocator_bar(allocator, 0, 0);
+    assert_int_equal(allocator_allocate(allocator, DOMAIN, 3, 'y', &start_block), 0);
+    assert_int_equal(start_block, 5);
+    finish(allocator);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,6 +451,11 @@ int main(void)
         cmocka_unit_test(one_free_run_is_left_alone),
         cmocka_unit_test(compacting_keeps_its_limits),
         cmocka_unit_test(compacting_ends_with_one_free_run),
+        cmocka_unit_test(a_smaller_neighbour_moves_first_where_no_run_is_as_long_as_an_extent),
+        cmocka_unit_test(a_budget_that_is_too_small_for_one_round_takes_several),
+        cmocka_unit_test(what_cannot_be_is_given_up),
+        cmocka_unit_test(rounds_make_more_than_one_plan_can),
+        cmocka_unit_test(a_barred_range_is_given_to_nobody),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -112,8 +112,10 @@ void connection_leave(struct connection *connection)
 {
     struct broker *broker = connection->broker;
 
-    if (connection->state == CONNECTION_WAITING)
+    if (connection->state == CONNECTION_WAITING) {
         waitlist_remove(&connection->waiter);
+        compaction_cancel(&connection->room);
+    }
     if (connection->state == CONNECTION_OPEN) {
         struct channel *channel = connection->channel;
         connection->channel = NULL;

@@ -35,6 +35,7 @@
 #include <urcu/list.h>
 
 #include "broker/channel.h"
+#include "broker/compaction.h"
 #include "broker/log.h"
 #include "broker/waitlist.h"
 #include "proto/proto.h"
@@ -77,6 +78,8 @@ struct connection {
     struct waiter waiter; /* WAITING: and what it asked for: */
     uint32_t waiter_seq;
     struct proto_channel_open waiter_open;
+    struct compaction_demand room; /* WAITING: for memory, not for a server */
+    uint32_t room_asked;           /* how often, for this opening */
     struct log_limit limit;
     char *explanation; /* of the last command that failed; NULL: none has */
 };

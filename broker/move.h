@@ -13,6 +13,7 @@
 #include <urcu/list.h>
 
 #include "broker/channel.h"
+#include "broker/compaction.h"
 #include "broker/history.h"
 #include "proto/proto.h"
 
@@ -41,7 +42,8 @@ struct mover_move {
     uint64_t then_bytes;  /* RING_SET came while it moved; 0: none did */
     const char *trigger;
     bool explained; /* in the history stands what pins it, in place of the reason */
-    bool compacted; /* WAITING: others have been moved to make room for it */
+    struct compaction_demand room; /* WAITING: others are moved to make room for it */
+    uint64_t for_round;            /* it makes room in this round of broker/compaction.h; 0: no */
     char reason[sizeof(((struct proto_decision *)0)->reason)];
 };
 

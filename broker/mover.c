@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "broker/compaction.h"
+#include "broker/limits.h"
 #include "broker/move.h"
 #include "ring/order.h"
 
@@ -14,7 +15,7 @@
 
 /* For memory that others are giving back; and when rings are moved for it. */
 #define WAIT_NS (1000ull * NS_PER_MS)
-#define WAIT_COMPACTION_NS (5000ull * NS_PER_MS)
+#define WAIT_ROOM_NS (5000ull * NS_PER_MS)
 /*
  * Plans for a ring that was refused are not heard for so long: the next round would ask for the
  * same.
@@ -35,11 +36,11 @@ struct mover {
     sd_event_source *timer;
     struct cds_list_head moves; /* of mover_move.link: in the order in which they get memory */
     struct cds_list_head asked;
-    struct mover_move *served; /* rings are being moved for its sake: nobody else in its zone is
-                                  given memory; NULL: none are */
+    struct compaction compaction;
+    uint64_t compaction_due_ns;
     struct rebalancer_message grace;
     bool grace_runs;
-    bool freed;      /* memory, since WAITING moves were last tried */
+    bool freed;      /* memory, since those that wait for some were last tried */
     uint64_t made;   /* plain: generations published */
     uint64_t pinned; /* plain */
 };
@@ -50,19 +51,6 @@ static uint64_t clock_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static uint64_t round_up(uint64_t bytes)
-{
-    return (bytes + LAYOUT_BLOCK_BYTES - 1) / LAYOUT_BLOCK_BYTES * LAYOUT_BLOCK_BYTES;
-}
-
-/* The least size that a ring may be given: what was promised must stay true. */
-static uint64_t least_bytes(const struct channel_ring *ring)
-{
-    uint64_t promised = round_up(ring_geometry_promised(&ring->geometry));
-
-    return promised > ring->min_bytes ? promised : ring->min_bytes;
 }
 
 static void record_refusal(struct mover *mover, const struct channel *channel, unsigned ring,
@@ -93,8 +81,7 @@ static struct mover_move *add_move(struct mover *mover, struct channel *channel,
 
 static void drop_move(struct mover *mover, struct mover_move *move)
 {
-    if (mover->served == move)
-        mover->served = NULL;
+    compaction_cancel(&move->room);
     mover->freed = true;
     move_free(move);
 }
@@ -112,69 +99,101 @@ static void refuse(struct mover *mover, struct mover_move *move, int error)
     drop_move(mover, move);
 }
 
-/* Will anybody in this zone give memory back soon? */
+/* Does it give memory back soon? */
 static bool is_giving(const struct mover_move *move)
 {
     return move->state == MOVE_FILLING || move->state == MOVE_EMPTYING || !move_is_pinned(move);
 }
 
-static bool others_give(const struct mover *mover, const struct mover_move *waiting)
+static bool zone_gives(void *context, const struct zone *zone)
 {
+    const struct mover *mover = context;
     const struct mover_move *move;
 
     cds_list_for_each_entry (move, &mover->moves, link)
-        if (move->channel->zone == waiting->channel->zone && move->state != MOVE_WAITING &&
-            is_giving(move))
+        if (move->channel->zone == zone && move->state != MOVE_WAITING && is_giving(move))
             return true;
     return false;
 }
 
-/* Moves rings together so that the extent fits. False: that cannot be done. */
-static bool compact(struct mover *mover, struct mover_move *waiting)
+/* One step of a round of compaction. */
+static void begin_step(void *context, const struct compaction_step *step, uint64_t round,
+                       const char *reason)
 {
-    struct zone *zone = waiting->channel->zone;
-    struct compaction_step steps[COMPACTION_STEPS_MAX];
-    char reason[sizeof(waiting->reason)];
+    struct mover *mover = context;
+    struct mover_move *move =
+        add_move(mover, step->channel, step->ring, step->bytes, "compact", reason);
+    int r = move ? move_take_at(move, step->to_offset) : 0;
 
-    waiting->compacted = true;
-    size_t count = compaction_plan(mover->setup.channels, zone, waiting->to_bytes, steps);
-    snprintf(reason, sizeof(reason), "makes room for ring %u of channel %u", waiting->ring,
-             waiting->channel->number);
-    for (size_t i = 0; i < count; i++) {
-        struct mover_move *move =
-            add_move(mover, steps[i].channel, steps[i].ring, steps[i].bytes, "compact", reason);
-        int r = move ? move_take_at(move, steps[i].to_offset) : 0;
-        if (r < 0)
-            refuse(mover, move, r);
+    if (r < 0)
+        refuse(mover, move, r);
+    else if (move)
+        move->for_round = round;
+}
+
+static unsigned count_steps(void *context, uint64_t round, unsigned *pinned)
+{
+    const struct mover *mover = context;
+    const struct mover_move *move;
+    unsigned count = 0;
+
+    *pinned = 0;
+    cds_list_for_each_entry (move, &mover->moves, link) {
+        count += move->for_round == round;
+        *pinned += move->for_round == round && move_is_pinned(move);
     }
-    if (count > 0)
-        mover->served = waiting;
-    return count > 0;
+    return count;
+}
+
+/* There is room for a waiting move now, or will be none. */
+static void on_room(struct compaction_demand *demand, int error)
+{
+    struct mover *mover = demand->data;
+    struct mover_move *move = caa_container_of(demand, struct mover_move, room);
+
+    if (error == 0)
+        error = move_take(move);
+    if (error < 0)
+        refuse(mover, move, error);
+}
+
+/* Moves rings together so that the extent fits. False: that cannot be done. */
+static bool ask_for_room(struct mover *mover, struct mover_move *move)
+{
+    struct compaction_demand *room = &move->room;
+    const uint64_t now_ns = clock_ns();
+
+    if (allocator_room(move->channel->zone->allocator, move->to_bytes / LAYOUT_BLOCK_BYTES) !=
+        ALLOCATOR_FRAGMENTED)
+        return false;
+    *room = (struct compaction_demand){
+        .zone = move->channel->zone,
+        .bytes = move->to_bytes,
+        .until_ns = now_ns + WAIT_ROOM_NS,
+        .done = on_room,
+        .data = mover,
+    };
+    snprintf(room->reason, sizeof(room->reason), "makes room for ring %u of channel %u", move->ring,
+             move->channel->number);
+    return compaction_ask(&mover->compaction, room, now_ns) == 0;
 }
 
 static uint64_t deadline_ns(const struct mover_move *move)
 {
-    return move->began_ns + (move->compacted ? WAIT_COMPACTION_NS : WAIT_NS);
+    return move->room.waiting ? UINT64_MAX : move->began_ns + WAIT_NS;
 }
 
 /* Tries to get a waiting move its extent. It may be gone afterwards. */
 static void try_take(struct mover *mover, struct mover_move *move, uint64_t now_ns)
 {
-    struct zone *zone = move->channel->zone;
-    bool behind = mover->served && mover->served != move && mover->served->channel->zone == zone;
+    int r = move->room.waiting ? -EAGAIN : move_take(move);
 
-    int r = behind ? -ENOSPC : move_take(move);
-    if (r == 0) {
-        if (mover->served == move)
-            mover->served = NULL;
+    if (r == 0 || r == -EAGAIN)
         return;
-    }
-    if ((r == -ENOSPC || r == -EDQUOT) && now_ns < deadline_ns(move) && others_give(mover, move))
+    if ((r == -ENOSPC || r == -EDQUOT) && now_ns < deadline_ns(move) &&
+        zone_gives(mover, move->channel->zone))
         return;
-    if (r == -ENOSPC && !move->compacted && !mover->served &&
-        allocator_room(zone->allocator, move->to_bytes / LAYOUT_BLOCK_BYTES) ==
-            ALLOCATOR_FRAGMENTED &&
-        compact(mover, move))
+    if (r == -ENOSPC && ask_for_room(mover, move))
         return;
     refuse(mover, move, r);
 }
@@ -234,8 +253,11 @@ static uint64_t due_ns(const struct mover *mover, const struct mover_move *move)
 static int settle_step(struct mover *mover)
 {
     const struct mover_move *move;
-    uint64_t due = UINT64_MAX, pinned = 0;
+    uint64_t due = mover->compaction_due_ns, pinned = 0;
     bool reclaiming = false;
+
+    if (mover->freed && !cds_list_empty(&mover->compaction.demands))
+        due = 0;
 
     cds_list_for_each_entry (move, &mover->moves, link) {
         uint64_t move_due = due_ns(mover, move);
@@ -269,6 +291,7 @@ static int step(struct mover *mover)
     mover->freed = false;
     cds_list_for_each_entry_safe (move, next, &mover->moves, link)
         step_one(mover, move, retry, now_ns, &budget_bytes);
+    mover->compaction_due_ns = compaction_step(&mover->compaction, now_ns);
     return settle_step(mover);
 }
 
@@ -308,8 +331,8 @@ static void carry_out(struct mover *mover, const struct rebalancer_message *mess
             continue;
         }
         /* Its program may have been promised more since, its maximum lowered. */
-        if (to_bytes < least_bytes(ring))
-            to_bytes = least_bytes(ring);
+        if (to_bytes < limits_least_bytes(ring))
+            to_bytes = limits_least_bytes(ring);
         if (to_bytes != ring->geometry.current.size && to_bytes <= ring->max_bytes &&
             clock_ns() >= ring->pause_ns)
             add_move(mover, channel, decision->ring, to_bytes, message->trigger, reason);
@@ -392,7 +415,16 @@ int mover_new(const struct mover_setup *setup, struct mover **out)
 
     if (!mover)
         return -ENOMEM;
+    const struct compaction_setup compaction = {
+        .channels = setup->channels,
+        .move = begin_step,
+        .under_way = count_steps,
+        .gives = zone_gives,
+        .mover = mover,
+    };
     mover->setup = *setup;
+    compaction_init(&mover->compaction, &compaction);
+    mover->compaction_due_ns = UINT64_MAX;
     CDS_INIT_LIST_HEAD(&mover->moves);
     CDS_INIT_LIST_HEAD(&mover->asked);
     int r = mailbox_init(&mover->mailbox);
@@ -437,6 +469,7 @@ void mover_free(struct mover *mover)
     }
     cds_list_for_each_entry_safe (move, next_move, &mover->moves, link)
         drop_move(mover, move);
+    compaction_deinit(&mover->compaction);
     sd_event_source_unref(mover->mail_source);
     sd_event_source_unref(mover->timer);
     mailbox_deinit(&mover->mailbox);
@@ -461,26 +494,6 @@ void mover_forget(struct mover *mover, struct channel *channel)
     settle_step(mover);
 }
 
-/* The limits that a ring would have, checked; *size_bytes: the size that it should get. */
-static int new_limits(const struct channel_ring *ring, const struct proto_ring_set *set,
-                      uint64_t *min_bytes, uint64_t *max_bytes, uint64_t *size_bytes)
-{
-    uint64_t now_bytes = ring->geometry.current.size;
-
-    *min_bytes = set->fields & PROTO_SET_MIN ? round_up(set->min_bytes) : ring->min_bytes;
-    *max_bytes = set->fields & PROTO_SET_MAX ? zone_round_down(set->max_bytes) : ring->max_bytes;
-    *size_bytes = now_bytes < *min_bytes   ? *min_bytes
-                  : now_bytes > *max_bytes ? *max_bytes
-                                           : now_bytes;
-    if (set->fields & PROTO_SET_SIZE)
-        *size_bytes = round_up(set->size_bytes);
-    if (*min_bytes < ring->floor_bytes || *min_bytes > *max_bytes || *size_bytes < *min_bytes ||
-        *size_bytes > *max_bytes ||
-        ((set->fields & PROTO_SET_WEIGHT) && (set->weight < 1 || set->weight > 1000)))
-        return -EINVAL;
-    return 0;
-}
-
 /*
  * Takes memory for a command's resize at once, so that the command can be answered; or has rings
  * moved for it.
@@ -501,10 +514,7 @@ static int resize(struct mover *mover, struct channel *channel, unsigned ring, u
     if (!move)
         return -ENOMEM;
     int r = move_take(move);
-    if (r == -ENOSPC &&
-        allocator_room(channel->zone->allocator, size_bytes / LAYOUT_BLOCK_BYTES) ==
-            ALLOCATOR_FRAGMENTED &&
-        !mover->served && compact(mover, move))
+    if (r == -ENOSPC && ask_for_room(mover, move))
         r = 0;
     if (r < 0)
         drop_move(mover, move);
@@ -515,10 +525,10 @@ int mover_ring_set(struct mover *mover, struct channel *channel, unsigned ring,
                    const struct proto_ring_set *set, uint64_t *size_bytes)
 {
     struct channel_ring *it = &channel->ring[ring];
-    uint64_t promised = round_up(ring_geometry_promised(&it->geometry));
+    uint64_t promised = limits_promised_bytes(it);
     uint64_t min_bytes, max_bytes;
 
-    int r = new_limits(it, set, &min_bytes, &max_bytes, size_bytes);
+    int r = limits_after_set(it, set, &min_bytes, &max_bytes, size_bytes);
     if (r == 0 && ((set->fields & PROTO_SET_SIZE) || *size_bytes != it->geometry.current.size)) {
         if (*size_bytes < promised)
             *size_bytes = promised;
@@ -533,6 +543,18 @@ int mover_ring_set(struct mover *mover, struct channel *channel, unsigned ring,
     channel_ring_publish(channel, ring);
     settle_step(mover);
     return 0;
+}
+
+int mover_await_room(struct mover *mover, struct compaction_demand *demand)
+{
+    const uint64_t now_ns = clock_ns();
+
+    demand->until_ns = now_ns + WAIT_ROOM_NS;
+    int r = compaction_ask(&mover->compaction, demand, now_ns);
+    if (r == 0)
+        mover->freed = true; /* there may be room by the time that the next step looks */
+    settle_step(mover);
+    return r;
 }
 
 int mover_rebalance(struct mover *mover, bool dry_run, mover_done *done, void *data)

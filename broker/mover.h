@@ -10,8 +10,9 @@
  *        v             v              +---------------------------------+
  *     refused       given up             the consumer has followed
  *
- *   WAITING     for memory: that shrinking rings of the same plan, or rings moved to make room,
- *               give back. After a second it is refused.
+ *   WAITING     for memory that shrinking rings of the same plan give back, a second at most; then
+ *               for rings to be moved together, if that is what is in the way
+ *               (broker/compaction.h), five seconds at most; else it is refused.
  *   FILLING     the extent is allocated and made present, MOVER_STEP_BYTES an iteration of the
  *               event loop.
  *   PUBLISHED   the generation is out. ring_geometry_followed is tried after 1 ms, then at doubling
@@ -32,6 +33,7 @@
 #include <systemd/sd-event.h>
 
 #include "broker/channel.h"
+#include "broker/compaction.h"
 #include "broker/history.h"
 #include "broker/log.h"
 #include "broker/mailbox.h"
@@ -73,6 +75,12 @@ void mover_forget(struct mover *mover, struct channel *channel);
  */
 int mover_ring_set(struct mover *mover, struct channel *channel, unsigned ring,
                    const struct proto_ring_set *set, uint64_t *size_bytes);
+
+/*
+ * For somebody else than a ring: channels that are to be opened. zone, bytes, done, data and reason
+ * are set; it gives up after five seconds. As compaction_ask; compaction_cancel for who goes.
+ */
+int mover_await_room(struct mover *mover, struct compaction_demand *demand);
 
 /* error: 0, -ENOMEM, -ECANCELED. */
 typedef void mover_done(void *data, int error, const struct proto_decision *decisions,

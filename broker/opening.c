@@ -3,11 +3,16 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "broker/broker.h"
 #include "broker/connection.h"
+#include "broker/mover.h"
 #include "broker/shortage.h"
+
+/* Runs that an opening waits for, one after the other, before it is refused. */
+#define ROOM_ASKED_MAX 2u
 
 /* Where the opener's wishes go: what the server receives is what the client sends. */
 static unsigned sends_in(unsigned end)
@@ -181,6 +186,55 @@ static int check_unserved(struct connection *connection, const struct channel_ke
                              key->client_domain, server->pid);
 }
 
+static int open_now(struct connection *connection, uint32_t seq,
+                    const struct proto_channel_open *open);
+
+/* Rings have been moved for this opening: it is tried anew, as the world is now. */
+static void on_room(struct compaction_demand *demand, int error)
+{
+    struct connection *connection = demand->data;
+    const uint32_t seq = connection->waiter_seq;
+
+    connection_leave(connection);
+    if (error < 0)
+        connection->room_asked = ROOM_ASKED_MAX; /* and then says what is missing */
+    int r = open_now(connection, seq, &connection->waiter_open);
+    if (r < 0)
+        connection_reply(connection, PROTO_CHANNEL_OPEN, seq, r, NULL, 0, NULL, 0);
+}
+
+/*
+ * There is no run for this ring. If only fragmentation is in the way the opening waits until rings
+ * have been moved: true. First for the one that found no place; if then the other one finds none,
+ * for both in one run.
+ */
+static bool wait_for_room(struct connection *connection, uint32_t seq,
+                          const struct proto_channel_open *open, struct zone *zone,
+                          const struct channel_wishes *wishes, unsigned ring)
+{
+    const uint64_t both_bytes = wishes->min_bytes[0] + wishes->min_bytes[1];
+    struct compaction_demand *room = &connection->room;
+
+    if (connection->room_asked >= ROOM_ASKED_MAX ||
+        allocator_room(zone->allocator, both_bytes / LAYOUT_BLOCK_BYTES) == ALLOCATOR_FULL)
+        return false;
+    *room = (struct compaction_demand){
+        .zone = zone,
+        .bytes = connection->room_asked == 0 ? wishes->min_bytes[ring] : both_bytes,
+        .done = on_room,
+        .data = connection,
+    };
+    snprintf(room->reason, sizeof(room->reason), "makes room for domain %u, which opens port %u",
+             connection->domain, open->port);
+    if (mover_await_room(connection->broker->mover, room) < 0)
+        return false;
+    connection->room_asked++;
+    connection->waiter_seq = seq;
+    connection->waiter_open = *open;
+    connection->state = CONNECTION_WAITING;
+    return true;
+}
+
 static int serve(struct connection *connection, uint32_t seq, const struct proto_channel_open *open,
                  const struct channel_key *key)
 {
@@ -197,6 +251,8 @@ static int serve(struct connection *connection, uint32_t seq, const struct proto
     if (r < 0)
         return r;
     r = channel_new(&broker->channels, zone, key, &wishes, broker_now_ns(), &channel, &ring);
+    if (r == -ENOSPC && ring < 2 && wait_for_room(connection, seq, open, zone, &wishes, ring))
+        return 0;
     if (r < 0)
         return shortage_refuse(connection, r, zone, key, &wishes, ring);
     join(connection, channel, CHANNEL_SERVER);
@@ -225,7 +281,7 @@ static int connect_or_wait(struct connection *connection, uint32_t seq,
     return 0;
 }
 
-int opening_request(struct connection *connection, uint32_t seq,
+static int open_now(struct connection *connection, uint32_t seq,
                     const struct proto_channel_open *open)
 {
     struct broker *broker = connection->broker;
@@ -253,4 +309,11 @@ int opening_request(struct connection *connection, uint32_t seq,
                        : serve(connection, seq, open, &i_serve);
     }
     }
+}
+
+int opening_request(struct connection *connection, uint32_t seq,
+                    const struct proto_channel_open *open)
+{
+    connection->room_asked = 0;
+    return open_now(connection, seq, open);
 }

@@ -14,6 +14,10 @@
  * Whoever makes a channel gets the longest waiting client of its name at once. A connected channel
  * serves nobody else: who comes next waits for the next server.
  *
+ * Whoever makes a channel for which enough is free, but not in one run, waits until rings have been
+ * moved (broker/compaction.h), some 20 ms; then it is as if it had asked only now. After five
+ * seconds, or when no move helps, it gets ENOSPC.
+ *
  * An end whose socket the kernel knows to be closed, but whose closing the event loop has not come
  * to yet, is passed over.
  */

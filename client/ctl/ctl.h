@@ -21,12 +21,19 @@ enum ctl_exit {
     CTL_NO_BROKER = 3, /* no broker behind the socket, or none any more */
 };
 
-/* Options beyond --socket, --json and --help, which every command takes. */
+/* Options beyond --socket, --json, --color and --help, which every command takes. */
 #define CTL_OPTION_WATCH 0x1u
 #define CTL_OPTION_LINES 0x2u
 #define CTL_OPTION_FOLLOW 0x4u
 #define CTL_OPTION_DRY_RUN 0x8u
 #define CTL_OPTION_VERBOSE 0x10u
+#define CTL_OPTION_OUTCOME 0x20u
+#define CTL_OPTION_BY 0x40u
+#define CTL_OPTION_PLAIN 0x80u
+#define CTL_OPTION_INTERVAL 0x100u
+#define CTL_OPTION_COUNT 0x200u
+#define CTL_OPTION_SORT 0x400u
+#define CTL_OPTION_DOMAIN 0x800u
 
 struct ctl {
     const char *socket_path; /* NULL: the default */
@@ -34,8 +41,12 @@ struct ctl {
     unsigned options;  /* CTL_OPTION_* that were given */
     unsigned watch_ms; /* with CTL_OPTION_WATCH */
     uint64_t lines;    /* with CTL_OPTION_LINES */
+    const char *outcome, *by, *sort, *domain; /* with their options, else NULL; not yet checked */
+    unsigned interval_ms;                     /* with CTL_OPTION_INTERVAL */
+    uint64_t count;                           /* with CTL_OPTION_COUNT */
+    const char *color; /* auto, always, never; NULL: auto */
     bool terminal;     /* stdout is one */
-    bool colour;       /* and may be coloured */
+    bool colour;       /* output may be coloured */
     unsigned width;    /* columns of it */
     struct broker_link link;
     struct broker_items last_rings; /* proto_ring_info of the last sample, for rates */
@@ -55,7 +66,7 @@ struct ctl_command {
 };
 
 extern const struct ctl_command list_command, domains_command, stats_command, info_command,
-    version_command, history_command, rebalance_command, set_command, map_command;
+    version_command, history_command, rebalance_command, set_command, map_command, top_command;
 
 /* All commands but help, in the order of the help text; ends with NULL. */
 extern const struct ctl_command *const ctl_commands[];

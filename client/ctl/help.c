@@ -15,8 +15,18 @@ static const struct option_help option_helps[] = {
     {CTL_OPTION_VERBOSE, "  -v, --verbose          all that is known, a block each\n"},
     {CTL_OPTION_LINES, "  -n, --lines=N          at most the last N, 0 for all\n"},
     {CTL_OPTION_FOLLOW, "  -f, --follow           go on with what is new, until interrupted\n"},
+    {CTL_OPTION_OUTCOME, "      --outcome=OUTCOME  published, done or refused ones only\n"},
+    {CTL_OPTION_BY, "      --by=WHAT          colours by domain (as without) or by channel\n"},
+    {CTL_OPTION_PLAIN, "      --plain            print lines, do not take the terminal over\n"},
+    {CTL_OPTION_INTERVAL,
+     "  -i, --interval=SECONDS between two samples, from 0.05 to 86400 (without: 1)\n"},
+    {CTL_OPTION_COUNT, "      --count=N          end after N samples\n"},
+    {CTL_OPTION_SORT, "      --sort=KEY         traffic (as without), stalls, size or held\n"},
+    {CTL_OPTION_DOMAIN,
+     "      --domain=DOMAIN    only rings that this domain sends or receives in\n"},
     {CTL_OPTION_DRY_RUN, "      --dry-run          change nothing\n"},
     {0, "  -j, --json             write JSON: sizes in bytes, times in nanoseconds\n"
+        "      --color=WHEN       auto (on a terminal, as without), always or never\n"
         "      --socket=PATH      the broker's socket (default: vchand.sock in\n"
         "                         $VCHAN_RUNTIME_DIR, or in /run/vchand)\n"
         "  -h, --help             this text\n"},

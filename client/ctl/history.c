@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* vchanctl history and vchanctl rebalance: what the broker did, or would do, and why. */
-#include <inttypes.h>
+#include <errno.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "client/ctl/ctl.h"
+#include "client/ctl/decisions.h"
 #include "client/ctl/json.h"
 #include "client/ctl/names.h"
 #include "client/ctl/quantity.h"
 #include "client/ctl/table.h"
-#include "client/ctl/text.h"
 
 #define LINES_DEFAULT 20
 #define FOLLOW_PERIOD_MS 500
@@ -18,94 +18,6 @@
 /* Published moves that --follow waits for the end of; more than that are forgotten, oldest first.
  */
 #define PENDING_MAX 64
-
-static int compare_decisions(const void *a, const void *b)
-{
-    const struct proto_decision *x = a, *y = b;
-
-    return (x->number > y->number) - (x->number < y->number);
-}
-
-static void clean(struct broker_items *items)
-{
-    struct proto_decision *decisions = items->items;
-
-    for (size_t i = 0; i < items->count; i++) {
-        text_clean(decisions[i].trigger, sizeof(decisions[i].trigger));
-        text_clean(decisions[i].reason, sizeof(decisions[i].reason));
-    }
-}
-
-static int decisions_load(struct broker_link *link, uint64_t cursor, struct broker_items *decisions)
-{
-    int r = broker_link_list(link, PROTO_LIST_HISTORY, cursor, PROTO_ANY,
-                             sizeof(struct proto_decision), decisions);
-
-    if (r < 0)
-        return r;
-    broker_items_order(decisions, sizeof(struct proto_decision), compare_decisions);
-    clean(decisions);
-    return 0;
-}
-
-static const char *outcome_text(uint32_t outcome)
-{
-    switch (outcome) {
-    case PROTO_OUTCOME_PLANNED:
-        return "planned";
-    case PROTO_OUTCOME_PUBLISHED:
-        return "published";
-    case PROTO_OUTCOME_DONE:
-        return "done";
-    case PROTO_OUTCOME_REFUSED:
-        return "refused";
-    default:
-        return "unknown";
-    }
-}
-
-static struct json *decision_json(const struct proto_decision *d, const struct names *names)
-{
-    struct json *object = json_new_object();
-
-    json_set_number(object, "number", d->number);
-    json_set_number(object, "time_ns", d->time_ns);
-    json_set_text(object, "time", quantity_time_utc(d->time_ns).text);
-    json_set_number(object, "channel", d->channel);
-    json_set_number(object, "ring", d->ring);
-    names_set_json(names, object, "sender_domain", d->sender_domain);
-    names_set_json(names, object, "receiver_domain", d->receiver_domain);
-    json_set_number(object, "port", d->port);
-    json_set_number(object, "generation", d->generation);
-    json_set_number(object, "from_offset", d->from_offset);
-    json_set_number(object, "from_bytes", d->from_bytes);
-    json_set_number(object, "to_offset", d->to_offset);
-    json_set_number(object, "to_bytes", d->to_bytes);
-    json_set_text(object, "trigger", d->trigger);
-    json_set_text(object, "outcome", outcome_text(d->outcome));
-    json_set_text(object, "reason", d->reason);
-    if (d->outcome == PROTO_OUTCOME_DONE)
-        json_set_number(object, "took_ns", d->took_ns);
-    else
-        json_set_null(object, "took_ns");
-    return object;
-}
-
-struct extent_text {
-    char text[64];
-};
-
-static struct extent_text extent_text(uint64_t offset, uint64_t bytes)
-{
-    struct extent_text text;
-
-    if (bytes == 0)
-        snprintf(text.text, sizeof(text.text), "-");
-    else
-        snprintf(text.text, sizeof(text.text), "%s at 0x%" PRIx64, quantity_size(bytes).text,
-                 offset);
-    return text;
-}
 
 static int write_table(const struct proto_decision *decisions, size_t count,
                        const struct names *names, bool bold)
@@ -127,10 +39,10 @@ static int write_table(const struct proto_decision *decisions, size_t count,
         table_add(&table, "%s", names_text(names, d->sender_domain).text);
         table_add(&table, "%s", names_text(names, d->receiver_domain).text);
         table_add(&table, "%u", d->port);
-        table_add(&table, "%s", extent_text(d->from_offset, d->from_bytes).text);
-        table_add(&table, "%s", extent_text(d->to_offset, d->to_bytes).text);
+        table_add(&table, "%s", decision_extent_text(d->from_offset, d->from_bytes).text);
+        table_add(&table, "%s", decision_to_text(d).text);
         table_add(&table, "%s", d->trigger);
-        table_add(&table, "%s", outcome_text(d->outcome));
+        table_add(&table, "%s", decision_outcome_text(d->outcome));
         table_add(&table, "%s",
                   d->outcome == PROTO_OUTCOME_DONE ? quantity_duration(d->took_ns).text : "-");
         table_add(&table, "%s", d->reason);
@@ -199,23 +111,60 @@ static int follow_write(const struct ctl *ctl, const struct proto_decision *d,
     printf("%s  %u.%u %s->%s:%u  %s -> %s  %s %s", quantity_time(d->time_ns).text, d->channel,
            d->ring, names_text(names, d->sender_domain).text,
            names_text(names, d->receiver_domain).text, d->port,
-           extent_text(d->from_offset, d->from_bytes).text,
-           extent_text(d->to_offset, d->to_bytes).text, d->trigger, outcome_text(d->outcome));
+           decision_extent_text(d->from_offset, d->from_bytes).text,
+           decision_to_text(d).text, d->trigger, decision_outcome_text(d->outcome));
     if (d->outcome == PROTO_OUTCOME_DONE)
         printf(" in %s", quantity_duration(d->took_ns).text);
     printf(": %s\n", d->reason);
     return 0;
 }
 
+/* What of the history is to be shown. */
+struct history_filter {
+    struct channel_filter channel;
+    uint32_t outcome; /* 0: any */
+};
+
+static bool history_passes(const struct history_filter *filter, const struct proto_decision *d)
+{
+    return (filter->outcome == 0 || filter->outcome == d->outcome) &&
+           decision_passes(d, &filter->channel);
+}
+
+static void keep_those_that_pass(struct broker_items *list, const struct history_filter *filter)
+{
+    struct proto_decision *decisions = list->items;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < list->count; i++)
+        if (history_passes(filter, &decisions[i]))
+            decisions[kept++] = decisions[i];
+    list->count = kept;
+}
+
+/* Of the last `lines` decisions that pass, the index of the first. */
+static size_t first_shown(const struct broker_items *list, const struct history_filter *filter,
+                          uint64_t lines)
+{
+    const struct proto_decision *decisions = list->items;
+    size_t i = list->count;
+
+    while (lines > 0 && i > 0)
+        if (history_passes(filter, &decisions[--i]))
+            lines--;
+    return i;
+}
+
 static int follow_show(struct ctl *ctl, struct follow *follow, const struct broker_items *list,
-                       size_t skip)
+                       const struct history_filter *filter, size_t skip)
 {
     const struct proto_decision *decisions = list->items;
     struct names names = {0};
     int r = 0;
 
     for (size_t i = 0; i < list->count && r == 0; i++) {
-        if (!follow_note(follow, &decisions[i]) || i < skip)
+        if (!follow_note(follow, &decisions[i]) || i < skip ||
+            !history_passes(filter, &decisions[i]))
             continue;
         if (names.domains.count == 0)
             r = names_load(&names, &ctl->link);
@@ -233,15 +182,15 @@ static void pause_ms(unsigned time_ms)
     nanosleep(&time, NULL);
 }
 
-static size_t to_skip(const struct ctl *ctl, size_t count)
+static uint64_t lines_wanted(const struct ctl *ctl)
 {
     uint64_t lines = ctl->options & CTL_OPTION_LINES ? ctl->lines : LINES_DEFAULT;
 
-    return lines != 0 && count > lines ? count - (size_t)lines : 0;
+    return lines != 0 ? lines : UINT64_MAX;
 }
 
 /* Until the broker goes, the output cannot be written, or a signal ends it. */
-static int history_follow(struct ctl *ctl)
+static int history_follow(struct ctl *ctl, const struct history_filter *filter)
 {
     struct follow follow = {0};
     bool first = true;
@@ -250,7 +199,8 @@ static int history_follow(struct ctl *ctl)
         struct broker_items list = {0};
         int r = decisions_load(&ctl->link, follow_cursor(&follow), &list);
         if (r == 0)
-            r = follow_show(ctl, &follow, &list, first ? to_skip(ctl, list.count) : 0);
+            r = follow_show(ctl, &follow, &list, filter,
+                            first ? first_shown(&list, filter, lines_wanted(ctl)) : 0);
         broker_items_deinit(&list);
         if (r < 0)
             return ctl_fail(ctl, r, "cannot follow the history");
@@ -261,42 +211,61 @@ static int history_follow(struct ctl *ctl)
     }
 }
 
-static int history_run(struct ctl *ctl, int argc, char **argv)
+/* An exit code. */
+static int history_show(struct ctl *ctl, const struct names *names,
+                        const struct history_filter *filter)
 {
-    struct names names = {0};
     struct broker_items list = {0};
-    int r;
+    int r = decisions_load(&ctl->link, 0, &list);
 
-    (void)argc;
-    (void)argv;
-    if (ctl->options & CTL_OPTION_FOLLOW)
-        return history_follow(ctl);
-    r = names_load(&names, &ctl->link);
-    if (r == 0)
-        r = decisions_load(&ctl->link, 0, &list);
     if (r == 0) {
-        size_t skip = to_skip(ctl, list.count), count = list.count - skip;
+        keep_those_that_pass(&list, filter);
+        const size_t skip = first_shown(&list, filter, lines_wanted(ctl));
         const struct proto_decision *decisions = list.items;
         if (skip > 0)
             decisions += skip;
         if (ctl->json)
-            r = write_json(decisions, count, &names, json_new_object(),
+            r = write_json(decisions, list.count - skip, names, json_new_object(),
                            !(ctl->options & CTL_OPTION_WATCH));
         else
-            r = write_table(decisions, count, &names, ctl->colour);
+            r = write_table(decisions, list.count - skip, names, ctl->colour);
     }
     broker_items_deinit(&list);
-    names_deinit(&names);
     return r < 0 ? ctl_fail(ctl, r, "cannot read the history") : CTL_OK;
+}
+
+static int history_run(struct ctl *ctl, int argc, char **argv)
+{
+    struct history_filter filter = {.channel = {.channel = PROTO_ANY}};
+    struct names names = {0};
+    int r, code;
+
+    if (ctl->outcome && decision_outcome_parse(ctl->outcome, &filter.outcome) < 0)
+        return ctl_usage("--outcome=%s: it is published, done or refused", ctl->outcome);
+    r = names_load(&names, &ctl->link);
+    if (r < 0)
+        return ctl_fail(ctl, r, "cannot list the domains");
+    r = argc > 0 ? names_parse_filter(&names, argv[0], &filter.channel) : 0;
+    if (r == -EINVAL)
+        code = ctl_usage("%s: not a channel number, nor a server's DOMAIN:PORT", argv[0]);
+    else if (r < 0)
+        code = ctl_fail(ctl, r, argv[0]);
+    else if (ctl->options & CTL_OPTION_FOLLOW)
+        code = history_follow(ctl, &filter);
+    else
+        code = history_show(ctl, &names, &filter);
+    names_deinit(&names);
+    return code;
 }
 
 const struct ctl_command history_command = {
     .name = "history",
-    .arguments = "",
+    .arguments = "[CHANNEL | DOMAIN:PORT]",
     .summary = "each decision of the rebalancer: which ring, from, to, why",
     .help = "The last 20 decisions, oldest first; -n says how many, -n 0 shows all that the\n"
             "broker remembers. With --follow it goes on with new ones, each once when it is\n"
-            "taken and once when it is done.\n"
+            "taken and once when it is done. With a channel, or the server's domain and\n"
+            "port, those about it only; with --outcome those only that ended so.\n"
             "\n"
             "Outcomes: published (the new memory is out, the old not free yet), done (TOOK:\n"
             "from the one to the other), refused (not taken, WHY says for what reason).\n"
@@ -307,7 +276,8 @@ const struct ctl_command history_command = {
             "from_offset, from_bytes, to_offset, to_bytes, trigger, outcome, reason,\n"
             "took_ns}]}. took_ns null: not done. With --follow one decision a line, without\n"
             "the object around them.\n",
-    .options = CTL_OPTION_WATCH | CTL_OPTION_LINES | CTL_OPTION_FOLLOW,
+    .options = CTL_OPTION_WATCH | CTL_OPTION_LINES | CTL_OPTION_FOLLOW | CTL_OPTION_OUTCOME,
+    .arguments_max = 1,
     .run = history_run,
 };
 
@@ -347,7 +317,7 @@ static int rebalance_run(struct ctl *ctl, int argc, char **argv)
         r = broker_link_page(&ctl->link, PROTO_REBALANCE, &request, sizeof(request),
                              sizeof(struct proto_decision), &plan, &next);
     if (r == 0) {
-        clean(&plan);
+        decisions_clean(&plan);
         r = rebalance_write(ctl, &plan, &names, next != 0);
     }
     broker_items_deinit(&plan);

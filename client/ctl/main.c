@@ -21,8 +21,9 @@
 #define WATCH_DEFAULT_MS 1000u
 
 const struct ctl_command *const ctl_commands[] = {
-    &list_command,    &domains_command,   &stats_command, &info_command,    &map_command,
-    &history_command, &rebalance_command, &set_command,   &version_command, NULL,
+    &list_command, &domains_command, &stats_command,     &info_command, &top_command,
+    &map_command,  &history_command, &rebalance_command, &set_command,  &version_command,
+    NULL,
 };
 
 const struct ctl_command *ctl_command_find(const char *name)
@@ -64,7 +65,17 @@ struct request {
     char **argv;
 };
 
-enum { OPTION_SOCKET = 256, OPTION_DRY_RUN };
+enum {
+    OPTION_SOCKET = 256,
+    OPTION_DRY_RUN,
+    OPTION_OUTCOME,
+    OPTION_BY,
+    OPTION_PLAIN,
+    OPTION_COUNT,
+    OPTION_SORT,
+    OPTION_DOMAIN,
+    OPTION_COLOR,
+};
 
 static const struct option long_options[] = {
     {"socket", required_argument, NULL, OPTION_SOCKET},
@@ -74,10 +85,65 @@ static const struct option long_options[] = {
     {"lines", required_argument, NULL, 'n'},
     {"follow", no_argument, NULL, 'f'},
     {"dry-run", no_argument, NULL, OPTION_DRY_RUN},
+    {"outcome", required_argument, NULL, OPTION_OUTCOME},
+    {"by", required_argument, NULL, OPTION_BY},
+    {"plain", no_argument, NULL, OPTION_PLAIN},
+    {"interval", required_argument, NULL, 'i'},
+    {"count", required_argument, NULL, OPTION_COUNT},
+    {"sort", required_argument, NULL, OPTION_SORT},
+    {"domain", required_argument, NULL, OPTION_DOMAIN},
+    {"color", required_argument, NULL, OPTION_COLOR},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {0},
 };
+
+static int take_color(struct ctl *ctl, const char *when)
+{
+    if (strcmp(when, "auto") != 0 && strcmp(when, "always") != 0 && strcmp(when, "never") != 0)
+        return ctl_usage("--color=%s: it is auto, always or never", when);
+    ctl->color = when;
+    return CTL_OK;
+}
+
+/* Those with an argument that must be looked at here, or is kept for the command. */
+static int take_valued(struct ctl *ctl, int option, const char *argument)
+{
+    switch (option) {
+    case OPTION_OUTCOME:
+        ctl->options |= CTL_OPTION_OUTCOME;
+        ctl->outcome = argument;
+        break;
+    case OPTION_BY:
+        ctl->options |= CTL_OPTION_BY;
+        ctl->by = argument;
+        break;
+    case OPTION_SORT:
+        ctl->options |= CTL_OPTION_SORT;
+        ctl->sort = argument;
+        break;
+    case OPTION_DOMAIN:
+        ctl->options |= CTL_OPTION_DOMAIN;
+        ctl->domain = argument;
+        break;
+    case 'i':
+        ctl->options |= CTL_OPTION_INTERVAL;
+        if (quantity_parse_seconds(argument, &ctl->interval_ms) < 0)
+            return ctl_usage("--interval=%s: seconds from 0.05 to 86400", argument);
+        break;
+    case OPTION_COUNT:
+        ctl->options |= CTL_OPTION_COUNT;
+        if (quantity_parse_number(argument, UINT64_MAX, &ctl->count) < 0 || ctl->count == 0)
+            return ctl_usage("--count=%s: a number from 1", argument);
+        break;
+    case OPTION_COLOR:
+        return take_color(ctl, argument);
+    default: /* getopt has said what is wrong */
+        fputs("Try: vchanctl help\n", stderr);
+        return CTL_USAGE;
+    }
+    return CTL_OK;
+}
 
 static int take_option(struct request *request, int option, char *argument)
 {
@@ -119,9 +185,11 @@ static int take_option(struct request *request, int option, char *argument)
     case 'V':
         request->version = true;
         break;
-    default: /* getopt has said what is wrong */
-        fputs("Try: vchanctl help\n", stderr);
-        return CTL_USAGE;
+    case OPTION_PLAIN:
+        ctl->options |= CTL_OPTION_PLAIN;
+        break;
+    default:
+        return take_valued(ctl, option, argument);
     }
     return CTL_OK;
 }
@@ -132,7 +200,7 @@ static int parse(struct request *request, int argc, char **argv)
     int option, code = CTL_OK;
 
     while (code == CTL_OK &&
-           (option = getopt_long(argc, argv, "-jw::vn:fhV", long_options, NULL)) != -1)
+           (option = getopt_long(argc, argv, "-jw::vn:fi:hV", long_options, NULL)) != -1)
         code = take_option(request, option, optarg);
     while (optind < argc)
         request->argv[request->argc++] = argv[optind++]; /* behind "--" */
@@ -142,7 +210,10 @@ static int parse(struct request *request, int argc, char **argv)
 /* The first option that was given and that the command does not take; NULL: all are fine. */
 static const char *foreign_option(const struct ctl_command *command, unsigned options)
 {
-    static const char *const names[] = {"--watch", "--lines", "--follow", "--dry-run", "--verbose"};
+    static const char *const names[] = {
+        "--watch", "--lines", "--follow",   "--dry-run", "--verbose", "--outcome",
+        "--by",    "--plain", "--interval", "--count",   "--sort",    "--domain",
+    };
 
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (options & ~command->options & 1u << i)
@@ -186,6 +257,8 @@ static void look_at_output(struct ctl *ctl)
 
     ctl->terminal = isatty(STDOUT_FILENO);
     ctl->colour = ctl->terminal && !(no_color && *no_color) && term && strcmp(term, "dumb") != 0;
+    if (ctl->color && strcmp(ctl->color, "auto") != 0)
+        ctl->colour = strcmp(ctl->color, "always") == 0;
     ctl->width = terminal_width(ctl->terminal);
 }
 
@@ -289,8 +362,8 @@ int main(int argc, char **argv)
         fputs("vchanctl: out of memory\n", stderr);
         return CTL_FAILED;
     }
-    look_at_output(&request.ctl);
     code = parse(&request, argc, argv);
+    look_at_output(&request.ctl);
     if (code == CTL_OK)
         code = dispatch(&request);
     if ((ferror(stdout) || fflush(stdout) != 0) && code == CTL_OK) {

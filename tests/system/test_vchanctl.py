@@ -402,7 +402,7 @@ class CommandLine(VchanctlCase):
         usage = self.succeed("help")
         self.assertEqual(self.succeed("--help"), usage)
         self.assertEqual(self.succeed("help", "help"), usage)
-        for command in "list domains stats info map history rebalance set version".split():
+        for command in "list domains stats info top map history rebalance set version".split():
             self.assertIn(f"\n  {command} ", usage)
             text = self.succeed("help", command)
             self.assertEqual(self.succeed(command, "--help"), text)

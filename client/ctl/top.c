@@ -85,10 +85,11 @@ const struct ctl_command top_command = {
             "At the bottom: the last decisions of the rebalancer, with their reasons, which\n"
             "only domain 0 sees. When the broker goes, top says so and waits for it.\n"
             "\n"
-            "JSON: an object a sample, one a line: {time_ns, error, \"rings\": [as stats has\n"
-            "them, and bytes_per_second, operations_per_second, stalls_per_second,\n"
-            "stall_permille], \"decisions\": [as history has them]}. error: an errno, 0 for\n"
-            "none; then there are no rings. --lines: at most so many rings (without: 20).\n",
+            "JSON: {time_ns, error, \"rings\": [as stats has them], \"decisions\": [as history\n"
+            "has them]}, one object a sample and line. Rings have bytes_per_second,\n"
+            "operations_per_second, stalls_per_second and stall_permille from their second\n"
+            "sample on. error: an errno, 0 for none; else there are no rings. --lines: at\n"
+            "most so many rings (without: 20).\n",
     .options = CTL_OPTION_PLAIN | CTL_OPTION_INTERVAL | CTL_OPTION_COUNT | CTL_OPTION_SORT |
                CTL_OPTION_DOMAIN | CTL_OPTION_LINES,
     .run = top_run,

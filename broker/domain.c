@@ -66,7 +66,7 @@ int domains_check(const struct domains *domains, uint32_t number)
         return 0;
     rcu_enter();
     const struct domain *domain = domains_find(domains, number);
-    int r = domain && domain->configured ? -EHOSTDOWN : -ENOENT;
+    int r = domain && (domain->configured || domain->hypervisor) ? -EHOSTDOWN : -ENOENT;
     rcu_leave();
     return r;
 }
@@ -95,6 +95,13 @@ static int put(struct domains *domains, const struct domain *like, struct domain
     return 0;
 }
 
+static bool has_uuid(const uint8_t uuid[16])
+{
+    static const uint8_t none[16];
+
+    return memcmp(uuid, none, sizeof(none)) != 0;
+}
+
 int domains_configure(struct domains *domains, uint32_t number, const char *name,
                       const uint8_t uuid[16])
 {
@@ -105,8 +112,33 @@ int domains_configure(struct domains *domains, uint32_t number, const char *name
         domain = *old;
     domain.configured = true;
     snprintf(domain.name, sizeof(domain.name), "%s", name);
-    memcpy(domain.uuid, uuid, sizeof(domain.uuid));
+    if (!domain.hypervisor || has_uuid(uuid))
+        memcpy(domain.uuid, uuid, sizeof(domain.uuid));
     return put(domains, &domain, old, NULL);
+}
+
+int domains_report(struct domains *domains, uint32_t number, const char *name,
+                   const uint8_t uuid[16], uint32_t state)
+{
+    struct domain *old = domains_find(domains, number);
+    struct domain domain = {.number = number};
+    struct domain *replacement;
+
+    if (state == 0 && !old)
+        return 0;
+    if (old)
+        domain = *old;
+    domain.hypervisor = state;
+    if (!domain.configured)
+        snprintf(domain.name, sizeof(domain.name), "%s", state ? name : "");
+    if (state && !(domain.configured && has_uuid(domain.uuid)))
+        memcpy(domain.uuid, uuid, sizeof(domain.uuid));
+    else if (!domain.configured)
+        memset(domain.uuid, 0, sizeof(domain.uuid));
+    int r = put(domains, &domain, old, &replacement);
+    if (r == 0)
+        domains_settle(domains, replacement);
+    return r;
 }
 
 int domains_forget_configured(struct domains *domains)
@@ -116,11 +148,14 @@ int domains_forget_configured(struct domains *domains)
         struct domain *old = domains_find(domains, number);
         if (!old || !old->configured)
             continue;
-        struct domain domain = {.number = number,
-                                .connections = old->connections,
-                                .channels = old->channels,
-                                .quota_bytes = 0};
+        struct domain domain = *old;
         struct domain *replacement;
+        domain.configured = false;
+        domain.quota_bytes = 0;
+        if (!domain.hypervisor) {
+            memset(domain.name, 0, sizeof(domain.name));
+            memset(domain.uuid, 0, sizeof(domain.uuid));
+        }
         if (put(domains, &domain, old, &replacement) < 0)
             return -ENOMEM;
         domains_settle(domains, replacement);
@@ -142,7 +177,7 @@ int domains_need(struct domains *domains, uint32_t number, struct domain **out)
 void domains_settle(struct domains *domains, struct domain *domain)
 {
     if (domain->configured || domain->connections > 0 || domain->channels > 0 ||
-        domain->quota_bytes > 0)
+        domain->quota_bytes > 0 || domain->hypervisor)
         return;
     rcu_enter();
     cds_lfht_del(domains->table, &domain->node);

@@ -6,9 +6,10 @@
  *   host (0)     always                       always
  *   local        in `domains` of [local]      always (processes on the host play it)
  *   configured   has a [domain NAME]          only if it is local too (a VM: when it is attached)
+ *   libvirt's    its helper reported it       likewise
  *
- * A record exists for a domain that is configured, has a quota, or has something open (connections,
- * channels); any other local domain needs none. Records live in a hash table that other threads
+ * A record exists for a domain that is configured, reported, has a quota, or has something open
+ * (connections, channels); any other local domain needs none. Records live in a hash table that other threads
  * read (broker/rcu.h); the event loop writes.
  */
 #ifndef VCHAN_BROKER_DOMAIN_H
@@ -21,7 +22,8 @@
 #include "broker/zone.h"
 #include "proto/proto.h"
 
-/* Name, uuid and configured are constant while published; the counters are plain words. */
+/* Name, uuid, configured and hypervisor are constant while published; the counters are plain
+ * words. */
 struct domain {
     struct cds_lfht_node node; /* owner: domains.table */
     struct rcu_head rcu;
@@ -32,6 +34,7 @@ struct domain {
     uint32_t connections;
     uint32_t channels;    /* ends it has open */
     uint64_t quota_bytes; /* 0: none */
+    uint32_t hypervisor;  /* PROTO_HYPERVISOR_*; 0: nobody reported it */
 };
 
 struct domains {
@@ -54,6 +57,13 @@ struct domain *domains_find(const struct domains *domains, uint32_t number);
  * -ENOMEM. */
 int domains_configure(struct domains *domains, uint32_t number, const char *name,
                       const uint8_t uuid[16]);
+
+/*
+ * The hypervisor's helper knows it (state: PROTO_HYPERVISOR_*) or knows it no longer (0, name and
+ * uuid are not looked at). What the configuration says of its name and uuid goes before. -ENOMEM.
+ */
+int domains_report(struct domains *domains, uint32_t number, const char *name,
+                   const uint8_t uuid[16], uint32_t state);
 
 /* Takes the configured mark off all of them, before they are configured anew. */
 int domains_forget_configured(struct domains *domains);

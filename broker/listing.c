@@ -49,6 +49,7 @@ static bool list_domain(const struct broker *broker, uint32_t number, uint32_t a
         .state = connections > 0 ? PROTO_DOMAIN_RUNNING : PROTO_DOMAIN_CONFIGURED,
         .connections = connections,
         .channels = order_load_plain(&domain->channels),
+        .hypervisor = domain->hypervisor,
         .bytes_held = held_by(broker, number),
         .quota_bytes = order_load_plain(&domain->quota_bytes),
     };

@@ -57,7 +57,8 @@ void broker_channel_joined(struct broker *broker, struct channel *channel, unsig
     order_store_plain(&broker->opens, broker->opens + 1);
     count_end(broker, channel, end, 1);
     if (end == CHANNEL_CLIENT)
-        rebalancer_doorbells(broker->rebalancer); /* traffic is to be expected */
+        for (unsigned ring = 0; ring < 2; ring++) /* traffic is to be expected */
+            rebalancer_doorbells(broker->rebalancer, channel->number, ring);
     log_debug(&broker->log,
               "channel %u: server domain %u, client domain %u, port %u: the %s has come (pid %u)",
               channel->number, channel->key.server_domain, channel->key.client_domain,

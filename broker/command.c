@@ -330,10 +330,12 @@ static void handle_event(struct connection *connection, const struct proto_messa
         return; /* its channel was closed meanwhile, or it never had one */
     switch (id) {
     case PROTO_EVENT_PRESSURE:
-        rebalancer_pressure(connection->broker->rebalancer);
+        rebalancer_pressure(connection->broker->rebalancer, connection->channel->number,
+                            ((const struct proto_event_ring *)(const void *)message->body)->ring);
         break;
     case PROTO_EVENT_DOORBELLS:
-        rebalancer_doorbells(connection->broker->rebalancer);
+        rebalancer_doorbells(connection->broker->rebalancer, connection->channel->number,
+                             ((const struct proto_event_ring *)(const void *)message->body)->ring);
         break;
     default:
         on_broken(connection, (const void *)message->body);

@@ -71,7 +71,7 @@ struct policy_config {
     uint64_t cache_bytes;
     uint64_t alpha_percent;    /* of the dynamic threshold, for weight 100 */
     uint64_t reserve_permille; /* of the region, never given to rings: for new channels */
-    uint64_t inactive_ms; /* secure-ivshmem: idle for so long shrinks to its floor; 0: never */
+    uint64_t inactive_ms;      /* secure-ivshmem: idle for so long shrinks to its floor; 0: never */
     uint64_t moves_max;        /* a round; 1 to 4096 */
     uint64_t move_bytes_max;   /* a round, of new extents */
 };
@@ -100,8 +100,8 @@ enum policy_reason {
     POLICY_REGION_FULL,
     POLICY_DWELLS,
     POLICY_READER_BUSY,
-    POLICY_NO_HELP, /* the last growth did not make stalls shorter */
-    POLICY_LATER,   /* this round's moves, or the room for new extents, are used up */
+    POLICY_NO_HELP,    /* the last growth did not make stalls shorter */
+    POLICY_LATER,      /* this round's moves, or the room for new extents, are used up */
     POLICY_FRAGMENTED, /* no free run is long enough now, and others are moved for one already */
 };
 
@@ -168,7 +168,7 @@ struct policy_input {
     uint64_t now_ns; /* CLOCK_MONOTONIC */
     uint64_t total_bytes;
     uint64_t free_bytes;
-    uint64_t largest_free_bytes; /* the longest free run: no new extent can be longer now */
+    uint64_t largest_free_bytes;     /* the longest free run: no new extent can be longer now */
     const struct policy_ring *rings; /* those that matter: see policy.settles and policy_book.h */
     size_t ring_count;
     const struct policy_domain *domains;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Policy "secure-ivshmem": the rule of the Secure IVSHMEM project, as a baseline. Each round a ring
- * that was active gets one block more, and an idle one shrinks to four fifths; with inactive_ms, one
- * that has been idle for so long shrinks to its floor (that project closes such channels; here a
+ * that was active gets one block more, and an idle one shrinks to four fifths; with inactive_ms,
+ * one that has been idle for so long shrinks to its floor (that project closes such channels; here a
  * channel is never closed). Activity is all that it looks at: not stalls, not weights, not whether
  * anybody reads. Minimum, maximum, promise and quota hold.
  *

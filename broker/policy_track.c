@@ -223,6 +223,14 @@ void policy_track_look(struct policy_track *track, const struct policy_look *loo
     track->interval_over = look->regular;
 }
 
+void policy_track_skip(struct policy_track *track, uint64_t until_ns)
+{
+    if (until_ns <= track->last_ns)
+        return;
+    track->start = track->last;
+    track->start_ns = track->last_ns = until_ns;
+}
+
 void policy_track_decided(struct policy_track *track, const struct policy_decision *decision,
                           uint64_t now_ns)
 {

@@ -54,6 +54,9 @@ struct policy_track {
 void policy_track_look(struct policy_track *track, const struct policy_look *look,
                        const struct policy_config *config);
 
+/* Nobody has looked since the last look, but nothing has happened until then. */
+void policy_track_skip(struct policy_track *track, uint64_t until_ns);
+
 /* A decision about this ring has been recorded. */
 void policy_track_decided(struct policy_track *track, const struct policy_decision *decision,
                           uint64_t now_ns);

@@ -50,11 +50,12 @@ struct rebalancer {
     struct sampler *sampler;
     const struct policy *policy;
     struct policy_config config;
-    uint64_t ended_ns;    /* the last round */
-    uint64_t took_ns;     /* that one */
-    uint64_t regular_ns;  /* the last regular round */
-    uint64_t distance_ms; /* to the next one */
-    uint64_t hurry_ms;    /* 0: no hurry */
+    uint64_t ended_ns;                    /* the last round */
+    uint64_t took_ns;                     /* that one */
+    uint64_t full_ended_ns, full_took_ns; /* the last one about all rings */
+    uint64_t regular_ns;                  /* the last regular round */
+    uint64_t distance_ms;                 /* to the next one */
+    uint64_t hurry_ms;                    /* 0: no hurry */
 };
 
 static uint64_t clock_ns(void)
@@ -96,20 +97,32 @@ void rebalancer_free(struct rebalancer *rebalancer)
     free(rebalancer);
 }
 
+static void round_done(struct rebalancer *rebalancer, uint64_t began_ns, bool pressing)
+{
+    rebalancer->ended_ns = clock_ns();
+    rebalancer->took_ns = rebalancer->ended_ns - began_ns;
+    if (!pressing) {
+        rebalancer->full_ended_ns = rebalancer->ended_ns;
+        rebalancer->full_took_ns = rebalancer->took_ns;
+    }
+}
+
 /*
  * Asks the policy about every zone; the plans are put together, in a message of their own or in the
- * asker's.
+ * asker's. pressing: about the rings alone that lack space now.
  */
-static void run_round(struct rebalancer *rebalancer, const char *trigger,
+static void run_round(struct rebalancer *rebalancer, const char *trigger, bool pressing,
                       struct rebalancer_message *asked)
 {
     uint64_t now_ns = clock_ns();
-    bool regular =
-        !asked && now_ns - rebalancer->regular_ns >= rebalancer->config.period_ms * NS_PER_MS / 2;
+    bool regular = !asked && !pressing &&
+                   now_ns - rebalancer->regular_ns >= rebalancer->config.period_ms * NS_PER_MS / 2;
     struct sampler_round round = {
         .now_ns = now_ns,
         .regular = regular,
         .pressure = !regular && !asked,
+        .pressing = pressing,
+        .thorough = asked,
         .dry_run = asked && asked->dry_run,
         .policy = rebalancer->policy,
         .config = &rebalancer->config,
@@ -137,8 +150,7 @@ static void run_round(struct rebalancer *rebalancer, const char *trigger,
     } else {
         free(round.decisions);
     }
-    rebalancer->ended_ns = clock_ns();
-    rebalancer->took_ns = rebalancer->ended_ns - now_ns;
+    round_done(rebalancer, now_ns, pressing);
 }
 
 static void reconfigure(struct rebalancer *rebalancer, struct rebalancer_message *message)
@@ -169,7 +181,7 @@ static void serve(struct rebalancer *rebalancer)
         else if (message->kind == REBALANCER_CONFIGURE)
             reconfigure(rebalancer, message);
         else
-            run_round(rebalancer, "command", message);
+            run_round(rebalancer, "command", false, message);
     }
     if (cds_list_empty(&graces))
         return;
@@ -180,7 +192,7 @@ static void serve(struct rebalancer *rebalancer)
     if (order_grace_period() < 0)
         order_fence();
     order_store_plain(&rebalancer->grace_periods, rebalancer->grace_periods + 1);
-    cds_list_for_each_entry_safe (message, next, &graces, link)
+    cds_list_for_each_entry_safe(message, next, &graces, link)
         mailbox_post(rebalancer->outbox, &message->letter);
 }
 
@@ -189,11 +201,22 @@ static bool taken(uint32_t *word)
     return order_load_plain(word) != 0 && __atomic_exchange_n(word, 0, __ATOMIC_ACQ_REL) != 0;
 }
 
-static uint64_t after_gap_ns(const struct rebalancer *rebalancer, uint64_t gap_ns)
+/* When a round about the pressing rings may come, */
+static uint64_t after_gap_ns(const struct rebalancer *rebalancer)
 {
-    uint64_t rest_ns = GAP_ROUNDS * rebalancer->took_ns;
+    uint64_t rest_ns = GAP_ROUNDS * (rebalancer->ended_ns == rebalancer->full_ended_ns
+                                         ? 0 /* is kept by the full ones */
+                                         : rebalancer->took_ns);
 
-    return rebalancer->ended_ns + (rest_ns > gap_ns ? rest_ns : gap_ns);
+    return rebalancer->ended_ns + (rest_ns > PRESSURE_GAP_NS ? rest_ns : PRESSURE_GAP_NS);
+}
+
+/* and an irregular one about all of them. */
+static uint64_t after_full_gap_ns(const struct rebalancer *rebalancer, uint64_t gap_ns)
+{
+    uint64_t rest_ns = GAP_ROUNDS * rebalancer->full_took_ns;
+
+    return rebalancer->full_ended_ns + (rest_ns > gap_ns ? rest_ns : gap_ns);
 }
 
 /* When the next regular round, or hurried one, is due. */
@@ -203,8 +226,24 @@ static uint64_t due_ns(const struct rebalancer *rebalancer)
 
     if (sampler_channels(rebalancer->sampler) > 0)
         due = rebalancer->regular_ns + rebalancer->distance_ms * NS_PER_MS;
-    if (rebalancer->hurry_ms && rebalancer->ended_ns + rebalancer->hurry_ms * NS_PER_MS < due)
-        due = rebalancer->ended_ns + rebalancer->hurry_ms * NS_PER_MS;
+    if (rebalancer->hurry_ms) {
+        uint64_t hurried = after_full_gap_ns(rebalancer, 0);
+        if (hurried < rebalancer->ended_ns + rebalancer->hurry_ms * NS_PER_MS)
+            hurried = rebalancer->ended_ns + rebalancer->hurry_ms * NS_PER_MS;
+        due = hurried < due ? hurried : due;
+    }
+    return due;
+}
+
+static uint64_t next_due_ns(const struct rebalancer *rebalancer)
+{
+    uint64_t due = due_ns(rebalancer), told;
+
+    if (order_load_plain(&rebalancer->pressure) && (told = after_gap_ns(rebalancer)) < due)
+        due = told;
+    if (order_load_plain(&rebalancer->doorbells) &&
+        (told = after_full_gap_ns(rebalancer, DOORBELLS_GAP_NS)) < due)
+        due = told;
     return due;
 }
 
@@ -217,27 +256,21 @@ static uint64_t step(struct rebalancer *rebalancer)
 
     if (pressure || doorbells)
         rebalancer->distance_ms = rebalancer->config.period_ms;
-    if (pressure && now_ns >= after_gap_ns(rebalancer, PRESSURE_GAP_NS)) {
+    if (pressure && now_ns >= after_gap_ns(rebalancer)) {
         taken(&rebalancer->pressure);
         rebalancer->hurry_ms = HURRY_MS;
-        run_round(rebalancer, "pressure", NULL);
-    } else if (doorbells && now_ns >= after_gap_ns(rebalancer, DOORBELLS_GAP_NS)) {
+        run_round(rebalancer, "pressure", true, NULL);
+    } else if (doorbells && now_ns >= after_full_gap_ns(rebalancer, DOORBELLS_GAP_NS)) {
         taken(&rebalancer->doorbells);
-        run_round(rebalancer, "doorbells", NULL);
+        run_round(rebalancer, "doorbells", false, NULL);
     } else if (now_ns >= due_ns(rebalancer)) {
         if (rebalancer->hurry_ms > 0)
             rebalancer->hurry_ms *= 2;
         if (rebalancer->hurry_ms >= rebalancer->config.period_ms)
             rebalancer->hurry_ms = 0;
-        run_round(rebalancer, rebalancer->hurry_ms ? "pressure" : "period", NULL);
+        run_round(rebalancer, rebalancer->hurry_ms ? "pressure" : "period", false, NULL);
     }
-    uint64_t due = due_ns(rebalancer);
-    if (order_load_plain(&rebalancer->pressure) && after_gap_ns(rebalancer, PRESSURE_GAP_NS) < due)
-        due = after_gap_ns(rebalancer, PRESSURE_GAP_NS);
-    if (order_load_plain(&rebalancer->doorbells) &&
-        after_gap_ns(rebalancer, DOORBELLS_GAP_NS) < due)
-        due = after_gap_ns(rebalancer, DOORBELLS_GAP_NS);
-    return due;
+    return next_due_ns(rebalancer);
 }
 
 static void wait_until(struct rebalancer *rebalancer, uint64_t due)
@@ -302,13 +335,15 @@ static void announce(struct rebalancer *rebalancer, uint32_t *word)
         eventfd_write(rebalancer->inbox.event_fd, 1);
 }
 
-void rebalancer_pressure(struct rebalancer *rebalancer)
+void rebalancer_pressure(struct rebalancer *rebalancer, uint32_t channel, unsigned ring)
 {
+    sampler_attend(rebalancer->sampler, channel, ring);
     announce(rebalancer, &rebalancer->pressure);
 }
 
-void rebalancer_doorbells(struct rebalancer *rebalancer)
+void rebalancer_doorbells(struct rebalancer *rebalancer, uint32_t channel, unsigned ring)
 {
+    sampler_attend(rebalancer->sampler, channel, ring);
     announce(rebalancer, &rebalancer->doorbells);
 }
 

@@ -10,8 +10,9 @@
  *
  * It changes nothing but its own notes and the words that channel.h and layout.h say it writes. A
  * round comes every period_ms while bytes flow; when none do, the distance doubles up to
- * REBALANCER_PULSE_MS, and without channels there is none. Pressure is answered at once, but
- * rounds keep a distance to one another of at least a millisecond and 20 times what one takes.
+ * REBALANCER_PULSE_MS, and without channels there is none. Pressure is answered at once, in a
+ * round about the rings alone that have it, and then in a few rounds about all. Rounds keep a
+ * distance to one another of at least a millisecond and 20 times what one takes.
  *
  * Threads: the functions are for the event loop, but for rebalancer_counts.
  */
@@ -89,14 +90,14 @@ void rebalancer_stop(struct rebalancer *rebalancer);
 /* Stopped before. NULL is ignored. */
 void rebalancer_free(struct rebalancer *rebalancer);
 
-/* A producer lacks space (event PRESSURE). */
-void rebalancer_pressure(struct rebalancer *rebalancer);
+/* This ring's producer lacks space (event PRESSURE). */
+void rebalancer_pressure(struct rebalancer *rebalancer, uint32_t channel, unsigned ring);
 
 /*
- * An end has rung as often as it was to report (event DOORBELLS); also: a channel has been
- * connected.
+ * An end has rung as often as it was to report for this ring (event DOORBELLS); also: the channel
+ * has been connected.
  */
-void rebalancer_doorbells(struct rebalancer *rebalancer);
+void rebalancer_doorbells(struct rebalancer *rebalancer, uint32_t channel, unsigned ring);
 
 /* Another policy, other numbers: from the next round on. 0 or -ENOMEM. */
 int rebalancer_configure(struct rebalancer *rebalancer, const struct policy *policy,

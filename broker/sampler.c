@@ -5,20 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/policy_track.h"
+#include "broker/policy_book.h"
 #include "broker/rcu.h"
 #include "broker/rebalancer.h"
 #include "ring/order.h"
 
 /* Refusals that a round tells of, beside its moves. */
 #define REFUSALS_MAX 256u
-#define NO_SLOT UINT16_MAX
-
-/* What is remembered of a ring. */
-struct watch {
-    struct policy_track track;
-    uint64_t epoch; /* of its high-water mark */
-};
+#define RINGS 2u /* of a channel */
+#define BITS 32u /* of a word of attention */
 
 struct sampler {
     const struct channels *channels;
@@ -26,63 +21,60 @@ struct sampler {
     struct zone *const *zones;
     uint32_t zone_count;
     uint32_t channels_max;
-    struct watch *watches; /* of ring r of channel n: n * 2 + r */
-    /* Of one round. Those of a zone begin at that of its first channel. */
-    struct policy_ring *rings;
-    struct policy_scratch *scratch;
-    size_t *ring_count;   /* of each zone */
-    uint64_t *used_bytes; /* of each zone */
-    /* Domains of one zone. */
-    struct policy_domain *zone_domains;
-    uint64_t *domain_scratch;
-    size_t domain_count;
-    uint16_t slot[PROTO_DOMAIN_MAX + 1];
+    struct policy_book **books; /* of each zone; a ring's number: page in the zone * 2 + ring */
+    /* Rings of which somebody has said that they are worth a look: by number in the broker. Any
+     * thread sets bits, the rebalancer's takes them. */
+    uint32_t *attention;
+    uint64_t *epochs; /* of the high-water marks; by number in the broker */
+    struct channel
+        *channel; /* of the last look: both its rings are looked at one after the other */
 };
+
+static size_t attention_words(uint32_t channels_max)
+{
+    return ((size_t)channels_max * RINGS + BITS - 1) / BITS;
+}
 
 int sampler_new(const struct channels *channels, const struct domains *domains,
                 struct zone *const *zones, uint32_t zone_count, uint32_t channels_max,
                 struct sampler **out)
 {
-    size_t rings = (size_t)channels_max * 2;
     struct sampler *sampler = calloc(1, sizeof(*sampler));
+    int r = -ENOMEM;
 
     if (!sampler)
-        return -ENOMEM;
+        return r;
     *sampler = (struct sampler){
         .channels = channels,
         .domains = domains,
         .zones = zones,
         .zone_count = zone_count,
         .channels_max = channels_max,
-        .watches = calloc(rings, sizeof(*sampler->watches)),
-        .rings = calloc(rings, sizeof(*sampler->rings)),
-        .scratch = calloc(rings, sizeof(*sampler->scratch)),
-        .ring_count = calloc(zone_count, sizeof(*sampler->ring_count)),
-        .used_bytes = calloc(zone_count, sizeof(*sampler->used_bytes)),
-        .zone_domains = calloc(rings, sizeof(*sampler->zone_domains)),
-        .domain_scratch = calloc(rings, sizeof(*sampler->domain_scratch)),
+        .books = calloc(zone_count, sizeof(struct policy_book *)),
+        .attention = calloc(attention_words(channels_max), sizeof(*sampler->attention)),
+        .epochs = calloc((size_t)channels_max * RINGS, sizeof(*sampler->epochs)),
     };
-    memset(sampler->slot, 0xff, sizeof(sampler->slot));
+    if (sampler->books && sampler->attention && sampler->epochs)
+        r = 0;
+    for (uint32_t i = 0; r == 0 && i < zone_count; i++)
+        r = policy_book_new((size_t)zones[i]->region.channel_count * RINGS, &sampler->books[i]);
+    if (r < 0) {
+        sampler_free(sampler);
+        return r;
+    }
     *out = sampler;
-    if (sampler->watches && sampler->rings && sampler->scratch && sampler->ring_count &&
-        sampler->used_bytes && sampler->zone_domains && sampler->domain_scratch)
-        return 0;
-    sampler_free(sampler);
-    *out = NULL;
-    return -ENOMEM;
+    return 0;
 }
 
 void sampler_free(struct sampler *sampler)
 {
     if (!sampler)
         return;
-    free(sampler->watches);
-    free(sampler->rings);
-    free(sampler->scratch);
-    free(sampler->ring_count);
-    free(sampler->used_bytes);
-    free(sampler->zone_domains);
-    free(sampler->domain_scratch);
+    for (uint32_t i = 0; sampler->books && i < sampler->zone_count; i++)
+        policy_book_free(sampler->books[i]);
+    free(sampler->books);
+    free(sampler->attention);
+    free(sampler->epochs);
     free(sampler);
 }
 
@@ -91,17 +83,31 @@ uint32_t sampler_channels(const struct sampler *sampler)
     return order_load_plain(&sampler->channels->count);
 }
 
-static void look_at_ring(struct sampler *sampler, struct sampler_round *round,
-                         struct channel *channel, unsigned ring)
+void sampler_attend(struct sampler *sampler, uint32_t channel, unsigned ring)
 {
-    const struct channel_ring_view *view = channel_ring_view(channel, ring);
-    struct watch *watch = &sampler->watches[(size_t)channel->number * 2 + ring];
-    struct layout_ring *shared = &channel->page->ring[ring];
+    size_t number = (size_t)channel * RINGS + ring;
+
+    __atomic_fetch_or(&sampler->attention[number / BITS], 1u << number % BITS, __ATOMIC_RELEASE);
+}
+
+/* What goes through all the functions of one zone's round. */
+struct zone_round {
+    struct sampler *sampler;
+    struct sampler_round *round;
+    const struct zone *zone;
+    struct policy_book *book;
+    struct policy_book_round plan;
+};
+
+static void fill_look(const struct zone_round *zone_round, const struct channel *channel,
+                      unsigned ring, const struct channel_ring_view *view, struct policy_look *look)
+{
     const struct ring_geometry geometry = {
-        .shared = shared, .current = view->current, .old = view->old};
+        .shared = &channel->page->ring[ring], .current = view->current, .old = view->old};
     bool open = order_load_plain(&channel->state) != LAYOUT_CHANNEL_CLOSED;
-    struct policy_look look = {
-        .now_ns = round->now_ns,
+
+    *look = (struct policy_look){
+        .now_ns = zone_round->plan.now_ns,
         .opened_ns = channel->opened_ns,
         .incarnation = channel->incarnation,
         .channel = channel->number,
@@ -113,77 +119,114 @@ static void look_at_ring(struct sampler *sampler, struct sampler_round *round,
         .max_bytes = view->max_bytes,
         .promised_bytes = ring_geometry_promised(&geometry),
         .moving = view->old.size > 0 || !open,
-        .regular = round->regular,
+        .regular = zone_round->plan.regular,
     };
-    uint32_t zone = channel->zone->index;
-
-    if (watch->track.ring.incarnation != channel->incarnation)
-        watch->epoch = 0;
-    /* New rings, and all of them after the configuration has been read again. */
-    if (order_load_plain(&shared->geometry.report_every) != round->config->notifications)
-        order_store_plain(&shared->geometry.report_every, (uint32_t)round->config->notifications);
-    ring_sample_take(shared, view->current.size + view->old.size, watch->epoch, &look.sample);
-    policy_track_look(&watch->track, &look, round->config);
-    order_store_plain(&channel->ring[ring].active_ns, watch->track.ring.active_ns);
-    if (policy_track_active(&watch->track)) {
-        round->active = true;
-        /* The ends read this line with every operation, so an idle ring's is left alone. */
-        if (round->regular)
-            ring_sample_epoch(shared, ++watch->epoch);
-    }
-    sampler->used_bytes[zone] += view->current.size + view->old.size;
-    sampler->rings[channel->zone->first_number * (size_t)2 + sampler->ring_count[zone]++] =
-        watch->track.ring;
 }
 
-static void look_at_all(struct sampler *sampler, struct sampler_round *round)
+static void look_at_ring(struct zone_round *zone_round, uint32_t number, struct channel *channel,
+                         bool pressing)
 {
-    struct cds_lfht_iter iterator;
+    const unsigned ring = number % RINGS;
+    const struct channel_ring_view *view = channel_ring_view(channel, ring);
+    struct layout_ring *shared = &channel->page->ring[ring];
+    uint64_t *epoch = &zone_round->sampler->epochs[(size_t)channel->number * RINGS + ring];
+    const uint64_t notifications = zone_round->round->config->notifications;
+    struct policy_look look;
 
-    memset(sampler->ring_count, 0, sampler->zone_count * sizeof(*sampler->ring_count));
-    memset(sampler->used_bytes, 0, sampler->zone_count * sizeof(*sampler->used_bytes));
-    rcu_enter();
-    for (struct channel *channel = channels_first(sampler->channels, &iterator); channel;
-         channel = channels_next(sampler->channels, &iterator)) {
-        /* A page whose channel goes while another takes it is met twice. */
-        uint32_t zone = channel->zone->index;
-        if (sampler->ring_count[zone] / 2 == channel->zone->region.channel_count)
-            continue;
-        for (unsigned ring = 0; ring < 2; ring++)
-            look_at_ring(sampler, round, channel, ring);
+    if (policy_book_track(zone_round->book, number)->ring.incarnation != channel->incarnation)
+        *epoch = 0;
+    /* New rings, and all of them after the configuration has been read again. */
+    if (order_load_plain(&shared->geometry.report_every) != notifications)
+        order_store_plain(&shared->geometry.report_every, (uint32_t)notifications);
+    fill_look(zone_round, channel, ring, view, &look);
+    ring_sample_take(shared, view->current.size + view->old.size, *epoch, &look.sample);
+    const struct policy_track *track =
+        policy_book_look(zone_round->book, &zone_round->plan, number, &look, pressing);
+    if (order_load_plain(&channel->ring[ring].active_ns) != track->ring.active_ns)
+        order_store_plain(&channel->ring[ring].active_ns, track->ring.active_ns);
+    if (policy_track_active(track)) {
+        zone_round->round->active = true;
+        /* The ends read this line with every operation, so an idle ring's is left alone. */
+        if (look.regular)
+            ring_sample_epoch(shared, ++*epoch);
     }
+}
+
+/* One look at the ring of that number in the zone, if its channel is there. Under rcu_enter. */
+static void look_at(struct zone_round *zone_round, uint32_t number, bool pressing)
+{
+    struct sampler *sampler = zone_round->sampler;
+    uint32_t wanted = zone_round->zone->first_number + number / RINGS;
+
+    if (!sampler->channel || sampler->channel->number != wanted)
+        sampler->channel = channels_find(sampler->channels, wanted);
+    if (sampler->channel)
+        look_at_ring(zone_round, number, sampler->channel, pressing);
+    else
+        policy_book_forget(zone_round->book, number);
+}
+
+/* Those that somebody has told us of. */
+static void look_at_told(struct zone_round *zone_round)
+{
+    const struct zone *zone = zone_round->zone;
+    uint32_t *attention = zone_round->sampler->attention;
+    size_t first = (size_t)zone->first_number * RINGS;
+    size_t end = first + (size_t)zone->region.channel_count * RINGS;
+
+    for (size_t word = first / BITS; word * BITS < end; word++) {
+        if (order_load_plain(&attention[word]) == 0)
+            continue;
+        for (size_t bit = 0; bit < BITS; bit++) {
+            size_t number = word * BITS + bit;
+            if (number < first || number >= end)
+                continue; /* another zone's */
+            uint32_t mask = 1u << bit;
+            if (__atomic_fetch_and(&attention[word], ~mask, __ATOMIC_ACQUIRE) & mask)
+                look_at(zone_round, (uint32_t)(number - first), true);
+        }
+    }
+}
+
+static void look_at_zone(struct zone_round *zone_round)
+{
+    struct policy_book *book = zone_round->book;
+    size_t next, end;
+
+    rcu_enter();
+    zone_round->sampler->channel = NULL;
+    policy_book_begin(book, &zone_round->plan, &next, &end);
+    if (!zone_round->plan.pressing)
+        for (size_t place = policy_book_listed(book); place-- > 0;)
+            look_at(zone_round, policy_book_number(book, place), false);
+    for (; next < end; next++)
+        if (!policy_book_is_listed(book, (uint32_t)next))
+            look_at(zone_round, (uint32_t)next, false);
+    look_at_told(zone_round);
     rcu_leave();
 }
 
-/* Turns sender domains from numbers into indices, and counts what they hold. */
-static void gather_domains(struct sampler *sampler, struct policy_ring *rings, size_t count)
+/* What its domains are charged, and may be. */
+static void look_at_domains(const struct zone_round *zone_round)
 {
-    sampler->domain_count = 0;
+    size_t count;
+    struct policy_domain *domains = policy_book_domains(zone_round->book, &count);
+
     rcu_enter();
     for (size_t i = 0; i < count; i++) {
-        uint32_t number = rings[i].domain;
-        uint16_t *slot = &sampler->slot[number];
-        if (*slot == NO_SLOT) {
-            const struct domain *domain = domains_find(sampler->domains, number);
-            *slot = (uint16_t)sampler->domain_count++;
-            sampler->zone_domains[*slot] = (struct policy_domain){
-                .domain = number,
-                .quota_bytes = domain ? order_load_plain(&domain->quota_bytes) : 0,
-            };
-        }
-        rings[i].domain = *slot;
-        sampler->zone_domains[*slot].charged_bytes += rings[i].size_bytes;
+        const struct domain *domain = domains_find(zone_round->sampler->domains, domains[i].domain);
+        domains[i].charged_bytes = zone_held_bytes(zone_round->zone, domains[i].domain);
+        domains[i].quota_bytes = domain ? order_load_plain(&domain->quota_bytes) : 0;
     }
     rcu_leave();
-    for (size_t i = 0; i < sampler->domain_count; i++)
-        sampler->slot[sampler->zone_domains[i].domain] = NO_SLOT;
 }
 
 /* Appends a zone's decisions to the round's. */
-static int append(struct sampler *sampler, struct sampler_round *round,
-                  const struct policy_ring *rings, const struct policy_decision *decisions,
+static int append(const struct zone_round *zone_round, const struct policy_decision *decisions,
                   size_t count)
 {
+    struct sampler_round *round = zone_round->round;
+    const struct policy_ring *rings = policy_book_input(zone_round->book)->rings;
     struct rebalancer_decision *all =
         realloc(round->decisions, (round->count + count) * sizeof(*all));
 
@@ -198,38 +241,38 @@ static int append(struct sampler *sampler, struct sampler_round *round,
             .channel = ring->channel,
             .ring = ring->ring,
         };
-        if (!round->dry_run)
-            policy_track_decided(&sampler->watches[(size_t)ring->channel * 2 + ring->ring].track,
-                                 &decisions[i], round->now_ns);
     }
     return 0;
 }
 
-static int plan_zone(struct sampler *sampler, struct sampler_round *round, uint32_t index,
-                     struct policy_decision *decisions, size_t max)
+static int round_of_zone(struct sampler *sampler, struct sampler_round *round, uint32_t index,
+                         struct policy_decision *decisions, size_t max)
 {
     const struct zone *zone = sampler->zones[index];
-    struct policy_ring *rings = &sampler->rings[zone->first_number * (size_t)2];
-    size_t count = sampler->ring_count[index];
-    uint64_t used = sampler->used_bytes[index];
-
-    gather_domains(sampler, rings, count);
-    struct policy_input input = {
-        .now_ns = round->now_ns,
-        .total_bytes = zone->region.data_bytes,
-        .free_bytes = zone->region.data_bytes > used ? zone->region.data_bytes - used : 0,
-        .largest_free_bytes = zone->region.data_bytes > used ? zone->region.data_bytes - used : 0,
-        .rings = rings,
-        .ring_count = count,
-        .domains = sampler->zone_domains,
-        .domain_count = sampler->domain_count,
-        .scratch = &sampler->scratch[zone->first_number * (size_t)2],
-        .domain_scratch = sampler->domain_scratch,
-        .pressure = round->pressure,
-        .all_refusals = round->dry_run,
+    struct zone_round zone_round = {
+        .sampler = sampler,
+        .round = round,
+        .zone = zone,
+        .book = sampler->books[index],
+        .plan = {.now_ns = round->now_ns,
+                 .total_bytes = zone->region.data_bytes,
+                 .free_bytes = order_load_plain(&zone->free_bytes),
+                 .largest_free_bytes = order_load_plain(&zone->largest_free_bytes),
+                 .regular = round->regular,
+                 .thorough = round->thorough,
+                 .pressure = round->pressure,
+                 .pressing = round->pressing,
+                 .all_refusals = round->dry_run,
+                 .policy = round->policy,
+                 .config = round->config},
     };
-    size_t decided = round->policy->plan(&input, round->config, decisions, max);
-    return decided > 0 ? append(sampler, round, rings, decisions, decided) : 0;
+
+    look_at_zone(&zone_round);
+    if (!decisions)
+        return 0;
+    look_at_domains(&zone_round);
+    size_t count = policy_book_plan(zone_round.book, &zone_round.plan, decisions, max);
+    return count > 0 ? append(&zone_round, decisions, count) : 0;
 }
 
 int sampler_round(struct sampler *sampler, struct sampler_round *round)
@@ -241,11 +284,8 @@ int sampler_round(struct sampler *sampler, struct sampler_round *round)
     round->decisions = NULL;
     round->count = 0;
     round->active = false;
-    look_at_all(sampler, round);
-    for (uint32_t zone = 0; decisions && zone < sampler->zone_count; zone++) {
-        if (sampler->ring_count[zone] == 0)
-            continue;
-        int r = plan_zone(sampler, round, zone, decisions, max);
+    for (uint32_t zone = 0; zone < sampler->zone_count; zone++) {
+        int r = round_of_zone(sampler, round, zone, decisions, max);
         result = r < 0 ? r : result;
     }
     free(decisions);

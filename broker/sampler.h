@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * broker/sampler.h - one round of the rebalancer: look at every ring, zone by zone, and ask the
- * policy.
+ * broker/sampler.h - one round of the rebalancer: look at the rings, zone by zone, and ask the
+ * policy. Which rings are looked at in which round is said in broker/policy_book.h.
  *
- * The rebalancer's thread, registered with liburcu. Everything is read under RCU; what it remembers
- * of a ring it keeps by the channel's number and incarnation, so that no channel need tell it that
- * it has gone.
+ * The rebalancer's thread, registered with liburcu, but for sampler_attend. Everything is read
+ * under RCU; what it remembers of a ring it keeps by the channel's number and incarnation, so that no
+ * channel need tell it that it has gone.
  */
 #ifndef VCHAN_BROKER_SAMPLER_H
 #define VCHAN_BROKER_SAMPLER_H
@@ -30,11 +30,16 @@ void sampler_free(struct sampler *sampler);
 
 uint32_t sampler_channels(const struct sampler *sampler);
 
+/* Any thread: the next round looks at this ring, whatever it was like. */
+void sampler_attend(struct sampler *sampler, uint32_t channel, unsigned ring);
+
 struct sampler_round {
     /* In. */
     uint64_t now_ns;
     bool regular;  /* the interval ends with this round */
     bool pressure; /* see policy_input */
+    bool pressing; /* look at, and ask about, those of sampler_attend only */
+    bool thorough; /* look at all rings */
     bool dry_run;  /* all refusals, and none is remembered */
     const struct policy *policy;
     const struct policy_config *config;

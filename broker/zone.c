@@ -9,6 +9,15 @@
 
 #include "ring/order.h"
 
+static void note_free(struct zone *zone)
+{
+    struct allocator_figures figures;
+
+    allocator_figures(zone->allocator, &figures);
+    order_store_plain(&zone->free_bytes, figures.free_blocks * LAYOUT_BLOCK_BYTES);
+    order_store_plain(&zone->largest_free_bytes, figures.largest_free_blocks * LAYOUT_BLOCK_BYTES);
+}
+
 static int zone_init(struct zone *zone, uint64_t region_bytes, uint32_t channel_count,
                      uint32_t features)
 {
@@ -36,6 +45,7 @@ static int zone_init(struct zone *zone, uint64_t region_bytes, uint32_t channel_
     for (uint32_t slot = 0; slot < channel_count; slot++)
         zone->free_slots[slot] = slot;
     zone->free_count = channel_count;
+    note_free(zone);
     return 0;
 }
 
@@ -137,6 +147,7 @@ static void note_held(struct zone *zone, uint32_t domain)
 
     allocator_domain_usage(zone->allocator, domain, &usage);
     order_store_plain(&zone->held_bytes[domain], usage.held_blocks * LAYOUT_BLOCK_BYTES);
+    note_free(zone);
 }
 
 static void release(struct zone *zone, uint64_t block)

@@ -5,7 +5,7 @@
  *
  * An extent belongs to one ring, whose name it carries in the allocator's books (zone_cookie). It
  * is charged to the ring's sender. All of it is the event loop's; other threads read the constants
- * (name, number, region) and zone_held_bytes only.
+ * (name, number, region), the words marked "plain" and zone_held_bytes only.
  */
 #ifndef VCHAN_BROKER_ZONE_H
 #define VCHAN_BROKER_ZONE_H
@@ -45,6 +45,7 @@ struct zone {
     uint32_t *free_slots;
     uint32_t free_first, free_count;
     uint64_t *incarnations; /* of each page */
+    uint64_t free_bytes, largest_free_bytes; /* plain: of the data section, and its longest run */
     uint64_t *held_bytes; /* plain, by domain: in its extents. For other threads: the books are the
                              event loop's */
 };

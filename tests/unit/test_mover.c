@@ -500,7 +500,7 @@ static void pressure_is_answered_at_once(void **state)
 
     play_hungry(channel);
     uint64_t before_ns = now_ns();
-    rebalancer_pressure(f->rebalancer);
+    rebalancer_pressure(f->rebalancer, channel->number, 0);
     assert_true(RUN_UNTIL(f, outcome_of(f, 1) == PROTO_OUTCOME_PUBLISHED));
     print_message("from pressure to publication: %llu us\n",
                   (unsigned long long)(now_ns() - before_ns) / 1000);
@@ -514,11 +514,11 @@ static void ends_are_told_how_often_to_report_their_doorbells(void **state)
     struct channel *channel = open_channel(f, 7, 4 * KIB);
     uint32_t *report_every = &channel->page->ring[1].geometry.report_every;
 
-    rebalancer_doorbells(f->rebalancer);
+    rebalancer_doorbells(f->rebalancer, channel->number, 1);
     assert_true(RUN_UNTIL(f, order_load_plain(report_every) == 100));
     f->config.notifications = 7;
     assert_int_equal(rebalancer_configure(f->rebalancer, policy_find("default"), &f->config), 0);
-    rebalancer_doorbells(f->rebalancer);
+    rebalancer_doorbells(f->rebalancer, channel->number, 1);
     assert_true(RUN_UNTIL(f, order_load_plain(report_every) == 7));
 }
 

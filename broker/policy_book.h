@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * broker/policy_book.h - the rings of one region, as a policy is asked about them round after
+ * round.
+ *
+ * What a round costs is linear in the rings that it is about. Three kinds:
+ *
+ *   listed    something has changed lately, or it has more than its floor: looked at in each round,
+ *             and the policy is asked about it
+ *   settled   nothing has gone through it for two intervals, and it is at its floor: no policy that
+ *             `settles` would give it anything or take anything from it. Looked at once in
+ *             POLICY_BOOK_TURNS regular rounds, and when somebody says that it has changed; the
+ *             policy does not hear of it. Its memory counts as used.
+ *   pressing  listed, and somebody has said that its producer lacks space: a round of these alone
+ *             answers them, however many others there are
+ *
+ *     unknown --look--> listed <-----look: changed----- settled
+ *        ^                 |  ----look: nothing new---->   |
+ *        +----forget-------+-------------------------------+
+ *
+ * Rings are named by numbers below rings_max, which are the caller's. Pure but for its own memory:
+ * time is given. One thread.
+ */
+#ifndef VCHAN_BROKER_POLICY_BOOK_H
+#define VCHAN_BROKER_POLICY_BOOK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "broker/policy.h"
+#include "broker/policy_track.h"
+
+/* Up to so many settled rings are looked at in each regular round all the same: it costs little. */
+#define POLICY_BOOK_TURN_LEAST 4096u
+#define POLICY_BOOK_TURNS 16u
+
+struct policy_book;
+
+int policy_book_new(size_t rings_max, struct policy_book **out); /* 0, -ENOMEM */
+/* NULL is ignored. */
+void policy_book_free(struct policy_book *book);
+
+struct policy_book_round {
+    uint64_t now_ns;
+    uint64_t total_bytes;
+    uint64_t free_bytes;
+    uint64_t largest_free_bytes;
+    bool regular;      /* the interval ends with this round */
+    bool thorough;     /* the settled ones are looked at, too */
+    bool pressure;     /* see policy_input */
+    bool pressing;     /* ask about the pressing rings only, if the policy can be asked so */
+    bool all_refusals; /* a dry run: those recorded already too, and none is remembered */
+    const struct policy *policy;
+    const struct policy_config *config;
+};
+
+/*
+ * Before the looks of a round. The rings to look at are then those listed and, in regular rounds,
+ * those in turn: numbers from *first on, until below *end; the caller looks at those of them that
+ * there are and that are not listed.
+ */
+void policy_book_begin(struct policy_book *book, const struct policy_book_round *round,
+                       size_t *first, size_t *end);
+size_t policy_book_listed(const struct policy_book *book);
+uint32_t policy_book_number(const struct policy_book *book, size_t place);
+bool policy_book_is_listed(const struct policy_book *book, uint32_t number);
+
+/*
+ * One look. look->domain is the domain's number. Returns what is known of the ring now; it may have
+ * been listed or have settled, so go through the listed ones from the last to the first. pressing:
+ * somebody has said so.
+ */
+const struct policy_track *policy_book_look(struct policy_book *book,
+                                            const struct policy_book_round *round, uint32_t number,
+                                            const struct policy_look *look, bool pressing);
+/* It has gone; may be unknown. */
+void policy_book_forget(struct policy_book *book, uint32_t number);
+/* What is known of it; all zero: nothing. */
+const struct policy_track *policy_book_track(const struct policy_book *book, uint32_t number);
+
+/* The domains met so far: fill in what they are charged and their quotas before each plan. */
+struct policy_domain *policy_book_domains(struct policy_book *book, size_t *count);
+
+/*
+ * Asks the policy. Decisions' indices are places in what policy_book_input then gives, until the
+ * next plan. Returns how many.
+ */
+size_t policy_book_plan(struct policy_book *book, const struct policy_book_round *round,
+                        struct policy_decision *decisions, size_t max);
+const struct policy_input *policy_book_input(const struct policy_book *book);
+/* Of a ring of that input. */
+uint32_t policy_book_input_number(const struct policy_book *book, uint32_t index);
+
+#endif

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "bench/children.h"
+#include "client/connection.h"
 #include "proto/socket.h"
 
 #define START_MS 10000
@@ -53,14 +55,25 @@ static void make_directory(struct private_broker *broker)
     children_remove_at_end(broker->directory);
     format_path(broker->socket_path, broker->directory, "vchand.sock");
     children_remove_at_end(broker->socket_path);
+    format_path(broker->config_path, broker->directory, "vchand.conf");
+    children_remove_at_end(broker->config_path);
     format_path(path, broker->directory, "vchand.pid");
     children_remove_at_end(path);
 }
 
-static void start(struct private_broker *broker)
+static void write_config(const struct private_broker *broker, const char *text)
+{
+    FILE *file = fopen(broker->config_path, "we");
+
+    if (!file || fputs(text, file) < 0 || fclose(file) != 0)
+        children_fail("%s: %s", broker->config_path, strerror(errno));
+}
+
+static void start(struct private_broker *broker, const char *config)
 {
     char directory[PATH_MAX], program[PATH_MAX];
-    const char *const argv[] = {program, "--config", "/dev/null", "--log-level", "warning", NULL};
+    const char *const argv[] = {program,       "--config", broker->config_path,
+                                "--log-level", "warning",  NULL};
 
     own_directory(directory);
     format_path(program, directory, "vchand");
@@ -68,29 +81,75 @@ static void start(struct private_broker *broker)
         children_fail("%s: %s (build vchand too, or name a running broker with --socket)", program,
                       strerror(errno));
     make_directory(broker);
+    write_config(broker, config);
     setenv("VCHAN_RUNTIME_DIR", broker->directory, 1);
     broker->pid = children_spawn("the broker", -1, argv, NULL);
 }
 
-void private_broker_start(struct private_broker *broker, const char *socket_path)
+static void await_answer(const struct private_broker *broker)
 {
     int r = -ENOENT;
 
-    *broker = (struct private_broker){0};
-    if (socket_path)
-        use(broker, socket_path);
-    else
-        start(broker);
     setenv("VCHAN_RUNTIME_DIR", broker->directory, 1);
     for (int ms = 0; ms < START_MS; ms += 10) {
         r = proto_socket_connect(broker->socket_path);
-        if (r >= 0 || socket_path)
+        if (r >= 0 || broker->pid == 0)
             break;
         usleep(10000);
     }
     if (r < 0)
         children_fail("%s: %s", broker->socket_path, strerror(-r));
     close(r);
+}
+
+void private_broker_start(struct private_broker *broker, const char *socket_path)
+{
+    *broker = (struct private_broker){0};
+    if (socket_path)
+        use(broker, socket_path);
+    else
+        start(broker, "");
+    await_answer(broker);
+}
+
+void private_broker_start_configured(struct private_broker *broker, const char *config)
+{
+    *broker = (struct private_broker){0};
+    start(broker, config);
+    await_answer(broker);
+}
+
+static bool runs_policy(const struct private_broker *broker, const char *policy)
+{
+    struct patience patience = {.timeout_ms = START_MS};
+    struct connection connection;
+    struct proto_message message;
+    bool runs = false;
+
+    int r = connection_open(&connection, broker->socket_path);
+    if (r == 0)
+        r = connection_greet(&connection, PROTO_DOMAIN_HOST);
+    if (r == 0)
+        r = connection_call(&connection, PROTO_BROKER_INFO, NULL, 0, &message, &patience);
+    if (r < 0)
+        children_fail("the broker does not answer: %s", strerror(-r));
+    const struct proto_broker_info *info = connection_body(&message);
+    runs = strncmp(info->policy, policy, sizeof(info->policy)) == 0;
+    proto_message_close(&message);
+    connection_close(&connection);
+    return runs;
+}
+
+void private_broker_reconfigure(struct private_broker *broker, const char *config,
+                                const char *policy)
+{
+    write_config(broker, config);
+    kill(broker->pid, SIGHUP);
+    for (int ms = 0; !runs_policy(broker, policy); ms += 10) {
+        if (ms >= START_MS)
+            children_fail("the broker does not take up policy %s", policy);
+        usleep(10000);
+    }
 }
 
 void private_broker_stop(struct private_broker *broker)

@@ -10,6 +10,7 @@ struct private_broker {
     pid_t pid; /* 0: somebody else's */
     char directory[PATH_MAX];
     char socket_path[PATH_MAX];
+    char config_path[PATH_MAX];
 };
 
 /*
@@ -18,6 +19,17 @@ struct private_broker {
  * VCHAN_RUNTIME_DIR in either case. Failures end the benchmark.
  */
 void private_broker_start(struct private_broker *broker, const char *socket_path);
+
+/* The same with this text as its configuration file; always one of our own. */
+void private_broker_start_configured(struct private_broker *broker, const char *config);
+
+/*
+ * Replaces the text and has the broker read it (SIGHUP); returns when it runs that policy. policy:
+ * as the text has it.
+ */
+void private_broker_reconfigure(struct private_broker *broker, const char *config,
+                                const char *policy);
+
 void private_broker_stop(struct private_broker *broker);
 
 /* The broker's process, also when it is not ours: for its CPU time. 0 when it cannot be told. */

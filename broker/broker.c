@@ -203,6 +203,8 @@ static int make_tables(struct broker *broker)
     if (r == 0)
         r = channels_init(&broker->channels, broker->channels_max);
     if (r == 0)
+        r = guests_init(&broker->guests, broker->zone_count);
+    if (r == 0)
         r = reload_apply_domains(broker, &broker->config);
     return r;
 }
@@ -334,6 +336,7 @@ void broker_deinit(struct broker *broker)
     /* All records that were given to call_rcu, before the tables and regions they point to. */
     rcu_finish();
     domains_deinit(&broker->domains);
+    guests_deinit(&broker->guests);
     channels_deinit(&broker->channels);
     history_free(broker->history);
     for (uint32_t i = 0; i < broker->zone_count; i++)

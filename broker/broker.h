@@ -17,6 +17,7 @@
 #include "broker/config.h"
 #include "broker/crowd.h"
 #include "broker/domain.h"
+#include "broker/guest.h"
 #include "broker/listener.h"
 #include "broker/log.h"
 #include "broker/waitlist.h"
@@ -39,6 +40,7 @@ struct broker {
     uint32_t channels_max; /* of all zones */
     struct domains domains;
     struct channels channels;
+    struct guests guests;
     struct waitlist waitlist;
     struct cds_list_head connections; /* of connection.link */
     uint32_t connection_count;        /* plain */

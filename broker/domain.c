@@ -67,8 +67,19 @@ int domains_check(const struct domains *domains, uint32_t number)
     rcu_enter();
     const struct domain *domain = domains_find(domains, number);
     int r = domain && (domain->configured || domain->hypervisor) ? -EHOSTDOWN : -ENOENT;
+    if (domain && domain->guests > 0)
+        r = 0;
     rcu_leave();
     return r;
+}
+
+bool domains_has_guest(const struct domains *domains, uint32_t number)
+{
+    rcu_enter();
+    const struct domain *domain = domains_find(domains, number);
+    bool has = domain && order_load_plain(&domain->guests) > 0;
+    rcu_leave();
+    return has;
 }
 
 /* In the place of old, if that is not NULL. */
@@ -177,7 +188,7 @@ int domains_need(struct domains *domains, uint32_t number, struct domain **out)
 void domains_settle(struct domains *domains, struct domain *domain)
 {
     if (domain->configured || domain->connections > 0 || domain->channels > 0 ||
-        domain->quota_bytes > 0 || domain->hypervisor)
+        domain->quota_bytes > 0 || domain->guests > 0 || domain->hypervisor)
         return;
     rcu_enter();
     cds_lfht_del(domains->table, &domain->node);

@@ -5,12 +5,12 @@
  *                known?                       counts as running?
  *   host (0)     always                       always
  *   local        in `domains` of [local]      always (processes on the host play it)
- *   configured   has a [domain NAME]          only if it is local too (a VM: when it is attached)
+ *   configured   has a [domain NAME]          if it is local too, or a VM of it is attached
  *   libvirt's    its helper reported it       likewise
  *
- * A record exists for a domain that is configured, reported, has a quota, or has something open
- * (connections, channels); any other local domain needs none. Records live in a hash table that other threads
- * read (broker/rcu.h); the event loop writes.
+ * A record exists for a domain that is configured, reported, attached, has a quota, or has something
+ * open (connections, channels); any other local domain needs none. Records live in a hash table
+ * that other threads read (broker/rcu.h); the event loop writes.
  */
 #ifndef VCHAN_BROKER_DOMAIN_H
 #define VCHAN_BROKER_DOMAIN_H
@@ -34,6 +34,7 @@ struct domain {
     uint32_t connections;
     uint32_t channels;    /* ends it has open */
     uint64_t quota_bytes; /* 0: none */
+    uint32_t guests;      /* ivshmem devices that are connected, in all zones */
     uint32_t hypervisor;  /* PROTO_HYPERVISOR_*; 0: nobody reported it */
 };
 
@@ -45,6 +46,10 @@ struct domains {
 
 int domains_init(struct domains *domains);
 void domains_deinit(struct domains *domains); /* no readers are left */
+
+/* Is it a VM that is attached? Then no process on this host may play it. Event loop, or under
+ * rcu_enter. */
+bool domains_has_guest(const struct domains *domains, uint32_t number);
 
 /* May something be opened to it? 0, -ENOENT (not known), -EHOSTDOWN (known, does not run). Event
  * loop. */

@@ -36,16 +36,33 @@ static void watch(const struct doorbell *doorbell, bool on)
     timer_settime(doorbell->watchdog, 0, &times, NULL);
 }
 
-bool doorbell_ring(const struct doorbell *doorbell, int event_fd)
+static void set_nonblocking(int event_fd)
 {
-    const uint64_t one = 1;
     int flags = fcntl(event_fd, F_GETFL);
 
     if (flags >= 0 && !(flags & O_NONBLOCK))
         (void)fcntl(event_fd, F_SETFL, flags | O_NONBLOCK);
+}
+
+bool doorbell_ring(const struct doorbell *doorbell, int event_fd)
+{
+    const uint64_t one = 1;
+
+    set_nonblocking(event_fd);
     watch(doorbell, true);
     ssize_t n = write(event_fd, &one, sizeof(one));
     int error = errno;
     watch(doorbell, false);
     return n >= 0 || error != EINTR;
+}
+
+void doorbell_drain(const struct doorbell *doorbell, int event_fd)
+{
+    uint64_t count;
+
+    set_nonblocking(event_fd);
+    watch(doorbell, true);
+    ssize_t n = read(event_fd, &count, sizeof(count));
+    watch(doorbell, false);
+    (void)n; /* nothing there, or interrupted: as well */
 }

@@ -31,4 +31,7 @@ void doorbell_deinit(struct doorbell *doorbell);
  */
 bool doorbell_ring(const struct doorbell *doorbell, int event_fd);
 
+/* Takes what its count is, without waiting if that is nothing, nor longer than a ring does. */
+void doorbell_drain(const struct doorbell *doorbell, int event_fd);
+
 #endif

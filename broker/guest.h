@@ -20,6 +20,9 @@
  *   end in a guest    event[vector]   (QEMU reads it)    broker, host programs, other guests' QEMUs
  *   end on the host   host_event[vector] or its own      broker, this guest's QEMU
  *
+ * A guest that is gone is in no table, but its record and eventfds stay until the last vector has
+ * been given back: the ends that its channels leave behind are still to be woken.
+ *
  * All of it is the event loop's; other threads find guests in the table under rcu_enter and read
  * constants and words marked "plain".
  */
@@ -51,31 +54,41 @@ struct guest {
     uint32_t domain;
     uint32_t id; /* IVPosition, 1 to REGION_PEERS - 1 */
     uint32_t qemu_pid;
-    uint32_t vectors; /* that the broker offers */
+    uint32_t vectors; /* that the broker offers, at least 2 */
     uint64_t connected_ns;
     int event[GUEST_VECTORS_MAX];      /* rung to interrupt the guest */
     int host_event[GUEST_VECTORS_MAX]; /* rung by the guest */
     /* Plain. */
-    uint32_t device_vectors; /* that are in use: at most `vectors`; what the agent said */
+    uint32_t device_vectors; /* that are in use: at most `vectors`; guest_use_vectors */
     uint32_t flags;          /* PROTO_AGENT_* */
     uint32_t sessions;
-    uint32_t mailboxes;      /* that there have been */
-    uint32_t state;          /* PROTO_GUEST_* */
-    char version[32];        /* of the agent */
+    uint32_t mailboxes; /* that there have been */
+    uint32_t state;     /* PROTO_GUEST_* */
+    char version[32];   /* of the agent */
     /* Event loop. */
+    uint32_t users;             /* the vectors that are held, and one while it is in the table */
     uint64_t vectors_used;      /* bits: those of its ends, 0 and the last never */
     uint64_t host_vectors_used; /* likewise */
-    struct cds_list_head shared_ends; /* of guest_vector.link: ends on the host that share the last */
+    struct cds_list_head
+        shared_ends; /* of guest_vector.link: ends on the host that share the last */
     struct ivshmem_connection *connection;
     struct guest_mailbox *mailbox; /* NULL: none */
 };
 
-struct guests {
-    struct cds_lfht *table;
-    uint32_t count; /* plain */
+/* Who has which number in one zone. */
+struct guest_numbers {
+    struct guest *guest[REGION_PEERS]; /* NULL: free */
+    uint64_t left[REGION_PEERS]; /* when it became free, counted in departures; 0: never used */
 };
 
-int guests_init(struct guests *guests);
+struct guests {
+    struct cds_lfht *table;
+    uint32_t count;                /* plain */
+    struct guest_numbers *numbers; /* event loop; of each zone */
+    uint64_t departures;           /* event loop */
+};
+
+int guests_init(struct guests *guests, uint32_t zone_count);
 void guests_deinit(struct guests *guests); /* none is left, and rcu_finish has been called */
 
 /*
@@ -93,6 +106,9 @@ int guest_new(struct broker *broker, struct zone *zone, uint32_t domain, uint32_
  */
 void guest_free(struct guest *guest);
 
+/* NULL: nobody has that number there. Event loop. */
+struct guest *guests_by_id(const struct guests *guests, const struct zone *zone, uint32_t id);
+
 /* NULL: none. Under rcu_enter, or in the event loop. */
 struct guest *guests_find(const struct guests *guests, const struct zone *zone, uint32_t domain);
 /* Any zone. */
@@ -101,13 +117,26 @@ struct guest *guests_find_domain(const struct guests *guests, uint32_t domain);
 struct guest *guests_first(const struct guests *guests, struct cds_lfht_iter *iterator);
 struct guest *guests_next(const struct guests *guests, struct cds_lfht_iter *iterator);
 
-/* What wakes one end of a channel between a guest and somebody else. */
+/*
+ * Its device has so many vectors (1 at least), as the agent said: no more than that will be used.
+ * Until then it is taken to have as many as the broker offers.
+ */
+void guest_use_vectors(struct guest *guest, uint32_t device_vectors);
+
+/* The number that the ends share which have none of their own. */
+static inline uint32_t guest_vector_shared(const struct guest *guest)
+{
+    return guest->device_vectors - 1;
+}
+
+/* What wakes one end of a channel between a guest and somebody else. It stays where it is while it
+ * is held. */
 struct guest_vector {
     struct cds_list_head link; /* owner: guest.shared_ends, of a host's end that shares */
     struct guest *guest;       /* whose vector it is; NULL: none is held */
     bool host;                 /* one of the host's for that guest */
     uint32_t number;
-    int event_fd;              /* to ring the end: borrowed, but own if a host's end shares */
+    int event_fd; /* to ring the end: borrowed, but own if a host's end shares */
 };
 
 /*
@@ -117,6 +146,9 @@ struct guest_vector {
 int guest_vector_take(struct guest *guest, bool host, struct guest_vector *vector,
                       uint32_t *doorbell);
 void guest_vector_give(struct guest_vector *vector);
+
+/* One who used it does so no longer: the last one's ends the record. */
+void guest_unuse(struct guest *guest);
 
 /* The guest rang the host's last vector: wakes all that share it. */
 void guest_ring_shared(struct guest *guest);

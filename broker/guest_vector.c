@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The vectors of broker/guest.h: who has which, and who shares the last one. */
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "broker/broker.h"
+#include "broker/guest.h"
+#include "ring/order.h"
+
+/* The lowest number that nobody has, else the shared one. */
+static uint32_t pick(const struct guest *guest, uint64_t used)
+{
+    const uint32_t shared = guest_vector_shared(guest);
+
+    for (uint32_t number = GUEST_VECTOR_MAILBOX + 1; number < shared; number++)
+        if (!(used >> number & 1))
+            return number;
+    return shared;
+}
+
+static int take_for_host(struct guest *guest, struct guest_vector *vector)
+{
+    vector->event_fd = guest->host_event[vector->number];
+    if (vector->number == guest_vector_shared(guest)) {
+        vector->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (vector->event_fd < 0)
+            return -errno;
+        cds_list_add_tail(&vector->link, &guest->shared_ends);
+        return 0;
+    }
+    /* Who had it last may have filled its count, and no ring would wake anybody any more. */
+    doorbell_drain(&guest->broker->channels.doorbell, vector->event_fd);
+    guest->host_vectors_used |= (uint64_t)1 << vector->number;
+    return 0;
+}
+
+static void take_in_guest(struct guest *guest, struct guest_vector *vector)
+{
+    vector->event_fd = guest->event[vector->number];
+    if (vector->number != guest_vector_shared(guest))
+        guest->vectors_used |= (uint64_t)1 << vector->number;
+}
+
+int guest_vector_take(struct guest *guest, bool host, struct guest_vector *vector,
+                      uint32_t *doorbell)
+{
+    *vector = (struct guest_vector){
+        .host = host,
+        .number = pick(guest, host ? guest->host_vectors_used : guest->vectors_used),
+    };
+    CDS_INIT_LIST_HEAD(&vector->link);
+    if (host) {
+        int r = take_for_host(guest, vector);
+        if (r < 0)
+            return r;
+    } else {
+        take_in_guest(guest, vector);
+    }
+    vector->guest = guest;
+    guest->users++;
+    *doorbell = (host ? LAYOUT_PEER_HOST : guest->id) << 16 | vector->number;
+    return 0;
+}
+
+void guest_vector_give(struct guest_vector *vector)
+{
+    struct guest *guest = vector->guest;
+    const uint64_t bit = (uint64_t)1 << vector->number;
+
+    if (!guest)
+        return;
+    if (!vector->host) {
+        guest->vectors_used &= ~bit;
+    } else if (!cds_list_empty(&vector->link)) {
+        cds_list_del(&vector->link);
+        close(vector->event_fd);
+    } else {
+        guest->host_vectors_used &= ~bit;
+    }
+    *vector = (struct guest_vector){.event_fd = -1};
+    guest_unuse(guest);
+}
+
+void guest_use_vectors(struct guest *guest, uint32_t device_vectors)
+{
+    uint32_t count = device_vectors < guest->vectors ? device_vectors : guest->vectors;
+
+    order_store_plain(&guest->device_vectors, count);
+}
+
+void guest_ring_shared(struct guest *guest)
+{
+    struct guest_vector *vector;
+
+    cds_list_for_each_entry(vector, &guest->shared_ends, link)
+        doorbell_ring(&guest->broker->channels.doorbell, vector->event_fd);
+}

@@ -18,17 +18,20 @@ struct mode {
     const char *name;
     mode_run *run;
     bool in_all;
+    bool own_options; /* it reads what follows its name; only --json is read here */
     const char *help;
 };
 
 static const struct mode modes[] = {
-    {"ring", mode_ring, true, "our ring beside an ideal one, by message size"},
-    {"channel", mode_channel, true, "the public API beside AF_UNIX, pipe and UCX, by message size"},
-    {"latency", mode_latency, true, "64-byte round trips, spinning and sleeping"},
-    {"open", mode_open, true, "opening with 1,000 channels open; CPU used by idle ones"},
-    {"resize", mode_resize, true, "the writer's pauses while its ring grows, shrinks and moves"},
-    {"alloc", mode_alloc, true, "the allocator, by the number of live extents"},
-    {"load", mode_load, false, "uneven, moving load on a few channels of a running broker"},
+    {"ring", mode_ring, true, false, "our ring beside an ideal one, by message size"},
+    {"channel", mode_channel, true, false,
+     "the public API beside AF_UNIX, pipe and UCX, by message size"},
+    {"latency", mode_latency, true, false, "64-byte round trips, spinning and sleeping"},
+    {"open", mode_open, true, false, "opening with 1,000 channels open; CPU used by idle ones"},
+    {"resize", mode_resize, true, false,
+     "the writer's pauses while its ring grows, shrinks and moves"},
+    {"alloc", mode_alloc, true, false, "the allocator, by the number of live extents"},
+    {"load", mode_load, false, false, "uneven, moving load on a few channels of a running broker"},
 };
 #define MODES (sizeof(modes) / sizeof(modes[0]))
 
@@ -215,31 +218,68 @@ static int run_all(struct report *report, const struct mode_options *options)
     return 0;
 }
 
+static const struct mode *find_mode(const char *name)
+{
+    for (size_t i = 0; i < MODES; i++)
+        if (!strcmp(name, modes[i].name))
+            return &modes[i];
+    return NULL;
+}
+
+/* True if the flag is there; it is there no more. */
+static bool take_flag(int *argc, char **argv, const char *flag)
+{
+    int kept = 0;
+
+    for (int i = 0; i < *argc; i++)
+        if (strcmp(argv[i], flag) != 0)
+            argv[kept++] = argv[i];
+    bool found = kept < *argc;
+    argv[kept] = NULL;
+    *argc = kept;
+    return found;
+}
+
+/* argv[1] is the mode; or it comes after options. */
+static const struct mode *choose_mode(int argc, char **argv, struct mode_options *options,
+                                      bool *json)
+{
+    const struct mode *mode = argc > 1 ? find_mode(argv[1]) : NULL;
+
+    if (mode && mode->own_options) {
+        *json = take_flag(&argc, argv, "--json");
+        options->arguments_count = argc - 1;
+        options->arguments = argv + 1;
+        return mode;
+    }
+    parse(argc, argv, options, json);
+    if (optind == argc) {
+        print_help(stderr);
+        exit(2);
+    }
+    mode = find_mode(argv[optind]);
+    if (!mode && strcmp(argv[optind], "all") != 0)
+        complain("there is no mode", argv[optind]);
+    if (mode && mode->own_options)
+        complain("the first argument has to be the mode:", argv[optind]);
+    options->arguments_count = argc - optind - 1;
+    options->arguments = argv + optind + 1;
+    if (options->arguments_count > 0 && (!mode || mode->run != mode_alloc))
+        complain("too many arguments:", options->arguments[0]);
+    return mode;
+}
+
 int main(int argc, char **argv)
 {
     struct mode_options options = {
         .sizes = {16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576},
         .sizes_count = 9,
     };
-    const struct mode *mode = NULL;
     bool json = false;
     int status;
 
     default_cpus(options.cpus);
-    parse(argc, argv, &options, &json);
-    if (optind == argc) {
-        print_help(stderr);
-        return 2;
-    }
-    for (size_t i = 0; i < MODES; i++)
-        if (!strcmp(argv[optind], modes[i].name))
-            mode = &modes[i];
-    if (!mode && strcmp(argv[optind], "all") != 0)
-        complain("there is no mode", argv[optind]);
-    options.arguments_count = argc - optind - 1;
-    options.arguments = argv + optind + 1;
-    if (options.arguments_count > 0 && (!mode || mode->run != mode_alloc))
-        complain("too many arguments:", options.arguments[0]);
+    const struct mode *mode = choose_mode(argc, argv, &options, &json);
     children_init();
     struct report *report = report_new(json);
     report_machine(report);

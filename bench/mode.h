@@ -21,7 +21,9 @@ struct mode_options {
     size_t ring_bytes;            /* 0: default */
     size_t sizes[MODE_SIZES_MAX]; /* of messages, for ring and channel */
     size_t sizes_count;
-    int arguments_count; /* what follows the mode's name and is no option */
+    /* What follows the mode's name and is no option. A mode that reads its options itself gets all,
+     * with its name as number 0, for getopt_long. */
+    int arguments_count;
     char **arguments;
 };
 

@@ -9,6 +9,7 @@
 /* How far a search goes where many free runs are alike. The bench has what they cost. */
 #define PLAN_SEEDS 64u    /* free runs to build windows around */
 #define PLAN_PACKINGS 32u /* windows whose extents fit nowhere else, before it gives up */
+#define PLAN_SCAN 20000u  /* spans, where no window around a free run will do */
 #define PLAN_PROBES 32u   /* runs to look at for one that is low enough */
 #define PLAN_HALVINGS 8u  /* between the longest run and what is needed */
 
@@ -233,6 +234,57 @@ static void slide(struct search *search, struct span *seed)
     } while (widen(search, &window, AVL_LEFT));
 }
 
+static void add_last(struct window *window, struct span *span)
+{
+    if (!window->first)
+        window->first = span;
+    window->last = span;
+    window->blocks += span->blocks;
+    if (span->kind == SPAN_EXTENT) {
+        window->live_blocks += span->blocks;
+        window->extents++;
+    }
+}
+
+static void drop_first(struct window *window)
+{
+    struct span *span = window->first;
+
+    window->blocks -= span->blocks;
+    if (span->kind == SPAN_EXTENT) {
+        window->live_blocks -= span->blocks;
+        window->extents--;
+    }
+    window->first = span == window->last ? NULL : span->next;
+}
+
+/*
+ * Slides one window over the section from its low end, of extents that may move and are not longer
+ * than every free run: where short ones lie close together, away from any free run.
+ */
+static void scan(struct search *search)
+{
+    const struct span *longest = span_run_longest(search->allocator);
+    struct span *span = search->allocator->edge.next;
+    struct window window = {0};
+
+    for (unsigned spans = 0; longest && spans < PLAN_SCAN && span->kind != SPAN_EDGE &&
+                             search->packings_failed < 2 * PLAN_PACKINGS;
+         spans++, span = span->next) {
+        if (span->kind == SPAN_EXTENT &&
+            (span->blocks > longest->blocks || !is_movable(search->limits, span))) {
+            window = (struct window){0};
+            continue;
+        }
+        add_last(&window, span);
+        while (window.first && (window.blocks - window.first->blocks >= search->needed_blocks ||
+                                !within_limits(search, &window)))
+            drop_first(&window);
+        if (window.blocks >= search->needed_blocks && window.extents > 0)
+            consider(search, &window);
+    }
+}
+
 int allocator_plan_moves(struct allocator *allocator, uint64_t needed_blocks,
                          const struct allocator_limits *limits, struct allocator_move *moves,
                          struct allocator_plan *plan)
@@ -270,6 +322,8 @@ int allocator_plan_moves(struct allocator *allocator, uint64_t needed_blocks,
         slide(&search, run);
         run = span_run_step(run, AVL_LEFT);
     }
+    if (!search.found)
+        scan(&search);
     return search.found ? 0 : -EAGAIN;
 }
 

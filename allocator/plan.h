@@ -23,7 +23,9 @@
  * (m + 1) * r blocks free and costs at least the rest; as soon as that is no less than the best one
  * found, the best is the cheapest there is (of those that touch a free run). So the search usually
  * ends after a few runs. Where many runs are alike it stops after PLAN_SEEDS of them and takes the
- * best it saw: its time depends on the limits, not on the number of extents. Whether the moved
+ * best it saw: its time depends on the limits, not on the number of extents. Only when none of these
+ * windows will do, one is slid over the first PLAN_SCAN spans, which finds short extents that lie
+ * close together with no free run among them. Whether the moved
  * extents fit elsewhere is bin packing; best fit, longest first, decides it (D. S. Johnson,
  * "Near-optimal bin packing algorithms", 1973), so a window may be passed over that a cleverer
  * packing would have filled.
@@ -72,7 +74,8 @@ struct allocator_plan {
  * it (allocator_bar).
  * -EINVAL: 0 blocks. -ENOSPC: less than that is free, no move can help. -EAGAIN: nothing was found
  * within the limits; raise them, or go on with allocator_plan_towards().
- * O(max_moves * log n) usually; bounded by a constant times max_moves * (max_moves + log n).
+ * O(max_moves * log n) usually; bounded by a constant times max_moves * (max_moves + log n), and
+ * PLAN_SCAN where nothing is found around the free runs.
  */
 int allocator_plan_moves(struct allocator *allocator, uint64_t needed_blocks,
                          const struct allocator_limits *limits, struct allocator_move *moves,

@@ -372,6 +372,15 @@ static void a_budget_that_is_too_small_for_one_round_takes_several(void **state)
     finish(allocator);
 }
 
+static void short_extents_away_from_any_free_run_are_found(void **state)
+{
+    struct allocator *allocator = drawn("xxxxxxabcdefxxxxxx..xxxxxx..xxxxxx...");
+
+    (void)state;
+    plan_for(allocator, 5);
+    finish(allocator);
+}
+
 static void what_cannot_be_is_given_up(void **state)
 {
     struct allocator *allocator = drawn("..aaaaaaa..bbbbbbb..ccccccc");
@@ -453,6 +462,7 @@ int main(void)
         cmocka_unit_test(compacting_ends_with_one_free_run),
         cmocka_unit_test(a_smaller_neighbour_moves_first_where_no_run_is_as_long_as_an_extent),
         cmocka_unit_test(a_budget_that_is_too_small_for_one_round_takes_several),
+        cmocka_unit_test(short_extents_away_from_any_free_run_are_found),
         cmocka_unit_test(what_cannot_be_is_given_up),
         cmocka_unit_test(rounds_make_more_than_one_plan_can),
         cmocka_unit_test(a_barred_range_is_given_to_nobody),

@@ -82,7 +82,7 @@ fi
 if command -v apt-cache >/dev/null && exists gcc; then
     while IFS= read -r package; do
         holds "Debian has $package" exists "$package"
-    done < <("$source_dir/packaging/install-missing" --list build demo test bench)
+    done < <("$source_dir/packaging/install-missing" --list build demo test vm bench)
 else
     skipped "there are no package lists here"
 fi

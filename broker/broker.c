@@ -12,6 +12,7 @@
 
 #include "broker/connection.h"
 #include "broker/history.h"
+#include "broker/hypervisor.h"
 #include "broker/inspector.h"
 #include "broker/mover.h"
 #include "broker/rebalancer.h"
@@ -269,6 +270,8 @@ static int init_all(struct broker *broker, const char *runtime_directory)
     if (r >= 0)
         r = make_movers(broker);
     if (r >= 0)
+        r = hypervisor_new(broker, &broker->hypervisor);
+    if (r >= 0)
         r = add_sources(broker);
     if (r < 0)
         log_error(&broker->log, "cannot start: %s", strerror(-r));
@@ -331,6 +334,8 @@ void broker_deinit(struct broker *broker)
     mover_free(broker->mover);
     broker->mover = NULL;
     end_channels(broker);
+    hypervisor_free(broker->hypervisor);
+    broker->hypervisor = NULL;
     crowd_deinit(&broker->crowd);
     rebalancer_free(broker->rebalancer);
     /* All records that were given to call_rcu, before the tables and regions they point to. */

@@ -27,6 +27,7 @@ struct inspector;
 struct rebalancer;
 struct mover;
 struct history;
+struct hypervisor;
 
 struct broker {
     struct log log; /* any thread */
@@ -50,6 +51,7 @@ struct broker {
     struct rebalancer *rebalancer;
     struct mover *mover;
     struct history *history;
+    struct hypervisor *hypervisor;
     bool barrier_works; /* order_register(): a sleeper here needs no fence on the other side */
     uint64_t started_ns;
     uint64_t opens, closes; /* plain; ends */

@@ -10,6 +10,7 @@
 #include "broker/broker.h"
 #include "broker/connection.h"
 #include "broker/figures.h"
+#include "broker/hypervisor.h"
 #include "broker/inspector.h"
 #include "broker/mover.h"
 #include "broker/opening.h"
@@ -90,7 +91,8 @@ static int hello(struct connection *connection, const struct proto_message *mess
     if (connection->pid == 0)
         connection->pid = request->pid;
     connection->allow = proto_allow_default(
-        request->domain == PROTO_DOMAIN_HOST ? PROTO_MAY_ANY | PROTO_MAY_ADMIN : PROTO_MAY_ANY);
+        (request->domain == PROTO_DOMAIN_HOST ? PROTO_MAY_ANY | PROTO_MAY_ADMIN : PROTO_MAY_ANY) |
+        (hypervisor_may_serve(connection) ? PROTO_MAY_HYPERVISOR : 0));
     crowd_greeted(connection);
     connection->state = CONNECTION_READY;
     reply(connection, message, &answer, sizeof(answer));
@@ -274,6 +276,13 @@ static const struct {
     [PROTO_RING_SET] = {ring_set, FROM_READY},
     [PROTO_BROKER_INFO] = {broker_info, FROM_READY},
     [PROTO_DOMAIN_SET] = {domain_set, FROM_READY},
+    [PROTO_DOMAIN_DEVICE] = {hypervisor_device, FROM_READY},
+    [PROTO_DOMAIN_ATTACH] = {hypervisor_ask, FROM_READY},
+    [PROTO_DOMAIN_DETACH] = {hypervisor_ask, FROM_READY},
+    [PROTO_DOMAIN_SHOW] = {hypervisor_ask, FROM_READY},
+    [PROTO_HYPERVISOR_SERVE] = {hypervisor_serve, FROM_READY},
+    [PROTO_HYPERVISOR_DOMAIN] = {hypervisor_domain, FROM_READY},
+    [PROTO_HYPERVISOR_DONE] = {hypervisor_done, FROM_READY},
 };
 
 /* The rules of proto/proto.h, in the order in which they are told. */

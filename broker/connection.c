@@ -12,6 +12,7 @@
 
 #include "broker/broker.h"
 #include "broker/command.h"
+#include "broker/hypervisor.h"
 #include "proto/socket.h"
 #include "ring/order.h"
 
@@ -97,6 +98,7 @@ void connection_doom(struct connection *connection, const char *why)
     else
         connection_log(connection, LOG_DEBUG, "connection closed by the client");
     crowd_leave(connection);
+    hypervisor_left(connection);
     if (connection->state >= CONNECTION_READY) {
         connection_leave(connection);
         count_in_domain(connection, -1);
@@ -157,6 +159,14 @@ void connection_reply_descriptors(struct connection *connection, uint16_t id, ui
     if (connection->state != CONNECTION_DOOMED)
         check_sent(connection, proto_reply(connection->wire->descriptor, id, seq, 0, body,
                                            body_bytes, NULL, 0, descriptors, count));
+}
+
+void connection_event(struct connection *connection, uint16_t id, const void *body,
+                      size_t body_bytes)
+{
+    if (connection->state != CONNECTION_DOOMED)
+        check_sent(connection, proto_send(connection->wire->descriptor, id, 0, body, body_bytes,
+                                          NULL, 0, NULL, 0));
 }
 
 int connection_refuse(struct connection *connection, int err, const char *format, ...)

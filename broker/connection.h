@@ -108,6 +108,10 @@ void connection_reply_descriptors(struct connection *connection, uint16_t id, ui
                                   const void *body, size_t body_bytes, const int *descriptors,
                                   unsigned count);
 
+/* Tells the client something; one that cannot be told is doomed. */
+void connection_event(struct connection *connection, uint16_t id, const void *body,
+                      size_t body_bytes);
+
 /* Keeps a sentence for EXPLAIN; returns err, so that a handler can say: return
  * connection_refuse(...). */
 int connection_refuse(struct connection *connection, int err, const char *format, ...)

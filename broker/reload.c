@@ -7,6 +7,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "broker/broker.h"
+#include "broker/hypervisor.h"
 #include "broker/rebalancer.h"
 
 /* What the configuration says about domains, into the tables. */
@@ -62,6 +63,7 @@ static void reload(struct broker *broker, struct config *config)
     config_deinit(&broker->config);
     broker->config = *config;
     broker->log.level = (int)config->log_level;
+    hypervisor_reloaded(broker);
     log_notice(&broker->log, "configuration read again");
 }
 

@@ -87,7 +87,8 @@ struct proto_guest_info {
 };
 
 /* domain: a name, a UUID, or a number, as a person types it. zone: "" is the only one it is in. */
-#define PROTO_DOMAIN_FORCE 0x1u /* DETACH although channels are open; they are closed */
+/* DETACH although channels are open, which are closed; ATTACH although something is missing. */
+#define PROTO_DOMAIN_FORCE 0x1u
 
 struct proto_domain_request {
     char domain[PROTO_NAME_BYTES];
@@ -107,6 +108,8 @@ struct proto_domain_device {
     char socket[112]; /* that QEMU connects to */
 };
 
+/* Said again once all domains have been reported: those whose state the broker still does not know
+ * are gone. */
 struct proto_hypervisor_serve {
     char name[PROTO_NAME_BYTES]; /* "qemu:///system": for messages */
 };
@@ -134,6 +137,7 @@ struct proto_hypervisor_domain_reply {
 #define PROTO_HYPERVISOR_ATTACH 1u
 #define PROTO_HYPERVISOR_DETACH 2u
 #define PROTO_HYPERVISOR_SHOW 3u
+#define PROTO_HYPERVISOR_ATTACH_UNCHECKED 4u /* although a check says that it will not work */
 
 struct proto_event_hypervisor {
     uint32_t request; /* number, for HYPERVISOR_DONE */

@@ -209,7 +209,7 @@ int proto_event_check(unsigned id, const void *body, size_t size)
         const struct proto_domain_device *device = &event_body->device;
         return IS_TEXT(device->name) && IS_TEXT(device->zone) && IS_TEXT(device->socket) &&
                        event_body->action >= PROTO_HYPERVISOR_ATTACH &&
-                       event_body->action <= PROTO_HYPERVISOR_SHOW
+                       event_body->action <= PROTO_HYPERVISOR_ATTACH_UNCHECKED
                    ? 0
                    : -EINVAL;
     }

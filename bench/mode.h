@@ -21,6 +21,13 @@ struct mode_options {
     size_t ring_bytes;            /* 0: default */
     size_t sizes[MODE_SIZES_MAX]; /* of messages, for ring and channel */
     size_t sizes_count;
+    const char *policy;      /* sim: NULL, all: each */
+    const char *load;        /* sim: likewise */
+    const char *trace_path;  /* sim: a recording to take the demand from */
+    const char *replay_path; /* sim: a recording whose decisions are to be found again */
+    uint64_t region_bytes;   /* sim; 0: by the number of rings */
+    unsigned rings;          /* sim; 0: default */
+    uint64_t seed;           /* sim; 0: default */
     /* What follows the mode's name and is no option. A mode that reads its options itself gets all,
      * with its name as number 0, for getopt_long. */
     int arguments_count;
@@ -40,5 +47,7 @@ mode_run mode_open;
 mode_run mode_resize;
 mode_run mode_alloc;
 mode_run mode_load;
+mode_run mode_vm;
+mode_run mode_sim;
 
 #endif

@@ -14,6 +14,7 @@
 #include "broker/history.h"
 #include "broker/hypervisor.h"
 #include "broker/inspector.h"
+#include "broker/metrics.h"
 #include "broker/mover.h"
 #include "broker/rebalancer.h"
 #include "broker/reload.h"
@@ -213,13 +214,14 @@ static int make_tables(struct broker *broker)
 /* Those who look at rings and move them; no thread yet. */
 static int make_movers(struct broker *broker)
 {
+    broker->policy = policy_find(broker->config.policy_name);
     const struct rebalancer_setup looks = {
         .channels = &broker->channels,
         .domains = &broker->domains,
         .zones = broker->zones,
         .zone_count = broker->zone_count,
         .channels_max = broker->channels_max,
-        .policy = policy_find(broker->config.policy_name),
+        .policy = broker->policy,
         .config = &broker->config.policy,
     };
     int r = history_new(&broker->history);
@@ -328,6 +330,7 @@ static void end_channels(struct broker *broker)
 void broker_deinit(struct broker *broker)
 {
     inspector_free(broker->inspector);
+    metrics_free(broker->metrics);
     listener_deinit(&broker->listener);
     if (broker->rebalancer)
         rebalancer_stop(broker->rebalancer);
@@ -361,6 +364,8 @@ int broker_start_threads(struct broker *broker)
 
     if (r == 0)
         r = rebalancer_start(broker->rebalancer, mover_mailbox(broker->mover));
+    if (r == 0)
+        r = metrics_new(broker, &broker->metrics);
     if (r < 0)
         log_error(&broker->log, "cannot start a thread: %s", strerror(-r));
     get_default_call_rcu_data(); /* starts liburcu's thread, which the sandbox would not */

@@ -24,6 +24,8 @@
 #include "broker/zone.h"
 
 struct inspector;
+struct metrics;
+struct policy;
 struct rebalancer;
 struct mover;
 struct history;
@@ -48,6 +50,8 @@ struct broker {
     struct cds_list_head doomed;      /* of connection.link: freed between two events */
     struct log_limit peer_lines;
     struct inspector *inspector;
+    struct metrics *metrics;     /* NULL: none */
+    const struct policy *policy; /* plain: that of config, which is the event loop's */
     struct rebalancer *rebalancer;
     struct mover *mover;
     struct history *history;
@@ -66,7 +70,7 @@ int broker_init(struct broker *broker, struct config *config, const char *config
                 const char *runtime_directory);
 void broker_deinit(struct broker *broker);
 
-/* The inspector's, the rebalancer's. 0 or -errno (logged). */
+/* The inspector's, the rebalancer's, the metrics'. 0 or -errno (logged). */
 int broker_start_threads(struct broker *broker);
 
 /* Starts the threads, enters the sandbox, and runs until SIGTERM or SIGINT: 0, or -errno of what

@@ -74,8 +74,7 @@ static int take_lock(struct listener *listener, const char *directory, const str
     return 0;
 }
 
-static int set_owner(const struct listener *listener, const struct config *config,
-                     const struct log *log)
+int listener_set_owner(const char *path, const struct config *config, const struct log *log)
 {
     if (*config->socket_group) {
         errno = 0;
@@ -84,14 +83,14 @@ static int set_owner(const struct listener *listener, const struct config *confi
             log_error(log, "socket-group: there is no group \"%s\"", config->socket_group);
             return -EINVAL;
         }
-        if (chown(listener->socket_path, (uid_t)-1, group->gr_gid) < 0) {
+        if (chown(path, (uid_t)-1, group->gr_gid) < 0) {
             int r = -errno;
-            log_error(log, "%s: cannot give it to group %s: %s", listener->socket_path,
-                      config->socket_group, strerror(-r));
+            log_error(log, "%s: cannot give it to group %s: %s", path, config->socket_group,
+                      strerror(-r));
             return r;
         }
     }
-    return chmod(listener->socket_path, (mode_t)config->socket_mode) < 0 ? -errno : 0;
+    return chmod(path, (mode_t)config->socket_mode) < 0 ? -errno : 0;
 }
 
 static int make_socket(struct listener *listener, const struct config *config,
@@ -116,7 +115,7 @@ static int make_socket(struct listener *listener, const struct config *config,
                                                                                            : 0;
     umask(mask);
     if (r == 0)
-        r = set_owner(listener, config, log);
+        r = listener_set_owner(listener->socket_path, config, log);
     if (r == 0 && listen(listener->descriptor, BACKLOG) < 0)
         r = -errno;
     if (r < 0)

@@ -30,4 +30,7 @@ int listener_init(struct listener *listener, const struct config *config, const 
 /* Removes the socket, unless the service manager made it. */
 void listener_deinit(struct listener *listener);
 
+/* Gives a socket to socket-group= with socket-mode=. 0, or -errno (the group's is logged). */
+int listener_set_owner(const char *path, const struct config *config, const struct log *log);
+
 #endif

@@ -30,6 +30,23 @@ static uint64_t held_by(const struct broker *broker, uint32_t domain)
     return bytes;
 }
 
+void listing_fill_domain(const struct broker *broker, const struct domain *domain,
+                         struct proto_domain_info *item)
+{
+    const uint32_t connections = order_load_plain(&domain->connections);
+
+    *item = (struct proto_domain_info){
+        .domain = domain->number,
+        .state = connections > 0 ? PROTO_DOMAIN_RUNNING : PROTO_DOMAIN_CONFIGURED,
+        .connections = connections,
+        .channels = order_load_plain(&domain->channels),
+        .bytes_held = held_by(broker, domain->number),
+        .quota_bytes = order_load_plain(&domain->quota_bytes),
+    };
+    memcpy(item->uuid, domain->uuid, sizeof(item->uuid));
+    memcpy(item->name, domain->name, sizeof(item->name));
+}
+
 static bool list_domain(const struct broker *broker, uint32_t number, uint32_t asker,
                         uint64_t now_ns, struct listing *listing)
 {
@@ -43,18 +60,7 @@ static bool list_domain(const struct broker *broker, uint32_t number, uint32_t a
     struct proto_domain_info *item = add_item(listing);
     if (!item)
         return false;
-    const uint32_t connections = order_load_plain(&domain->connections);
-    *item = (struct proto_domain_info){
-        .domain = number,
-        .state = connections > 0 ? PROTO_DOMAIN_RUNNING : PROTO_DOMAIN_CONFIGURED,
-        .connections = connections,
-        .channels = order_load_plain(&domain->channels),
-        .hypervisor = domain->hypervisor,
-        .bytes_held = held_by(broker, number),
-        .quota_bytes = order_load_plain(&domain->quota_bytes),
-    };
-    memcpy(item->uuid, domain->uuid, sizeof(item->uuid));
-    memcpy(item->name, domain->name, sizeof(item->name));
+    listing_fill_domain(broker, domain, item);
     return true;
 }
 
@@ -91,8 +97,8 @@ static bool list_channel(const struct broker *broker, uint32_t number, uint32_t 
     return true;
 }
 
-static void fill_ring(const struct channel *channel, unsigned index, uint64_t now_ns,
-                      struct proto_ring_info *item)
+void listing_fill_ring(const struct channel *channel, unsigned index, uint64_t now_ns,
+                       struct proto_ring_info *item)
 {
     const struct channel_ring *ring = &channel->ring[index];
     const struct channel_ring_view *view = channel_ring_view(channel, index);
@@ -150,8 +156,8 @@ static bool list_rings(const struct broker *broker, uint32_t number, uint32_t as
         return true;
     if ((listing->reply.count + 2) * sizeof(struct proto_ring_info) > sizeof(listing->items))
         return false;
-    fill_ring(channel, LAYOUT_SERVER_SENDS, now_ns, add_item(listing));
-    fill_ring(channel, LAYOUT_CLIENT_SENDS, now_ns, add_item(listing));
+    listing_fill_ring(channel, LAYOUT_SERVER_SENDS, now_ns, add_item(listing));
+    listing_fill_ring(channel, LAYOUT_CLIENT_SENDS, now_ns, add_item(listing));
     return true;
 }
 

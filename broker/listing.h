@@ -15,6 +15,8 @@
 #include "proto/proto.h"
 
 struct broker;
+struct channel;
+struct domain;
 
 #define LISTING_BYTES \
     (PROTO_MESSAGE_BYTES_MAX - sizeof(struct proto_header) - sizeof(struct proto_error) - \
@@ -29,5 +31,11 @@ struct listing {
  * asker: the domain that asks; all but the host see their own. Any thread registered with RCU. */
 void listing_fill(const struct broker *broker, unsigned id, const struct proto_list *request,
                   uint32_t asker, uint64_t now_ns, struct listing *listing);
+
+/* Single items, for others that tell the same. Under rcu_enter. */
+void listing_fill_ring(const struct channel *channel, unsigned index, uint64_t now_ns,
+                       struct proto_ring_info *item);
+void listing_fill_domain(const struct broker *broker, const struct domain *domain,
+                         struct proto_domain_info *item);
 
 #endif

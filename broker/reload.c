@@ -9,6 +9,7 @@
 #include "broker/broker.h"
 #include "broker/hypervisor.h"
 #include "broker/rebalancer.h"
+#include "ring/order.h"
 
 /* What the configuration says about domains, into the tables. */
 int reload_apply_domains(struct broker *broker, const struct config *config)
@@ -34,7 +35,9 @@ static bool same_shape(const struct config *a, const struct config *b)
 {
     bool same = a->region_bytes == b->region_bytes && a->channels == b->channels &&
                 a->zone_count == b->zone_count && a->socket_mode == b->socket_mode &&
-                strcmp(a->socket_group, b->socket_group) == 0 && a->sandbox == b->sandbox;
+                strcmp(a->socket_group, b->socket_group) == 0 && a->sandbox == b->sandbox &&
+                strcmp(a->metrics_socket, b->metrics_socket) == 0 &&
+                strcmp(a->metrics_http, b->metrics_http) == 0;
 
     for (size_t i = 0; same && i < a->zone_count; i++)
         same = strcmp(a->zones[i].name, b->zones[i].name) == 0 &&
@@ -48,7 +51,7 @@ static void reload(struct broker *broker, struct config *config)
 {
     if (!same_shape(&broker->config, config))
         log_warning(&broker->log,
-                    "zones, regions, socket and sandbox change only when vchand is started anew");
+                    "zones, regions, sockets and sandbox change only when vchand is started anew");
     /* Quotas of domains that are no longer named end with their names. */
     for (size_t i = 0; i < broker->config.domain_count; i++)
         broker_quota_set(broker, (uint32_t)broker->config.domains[i].id, 0);
@@ -60,6 +63,7 @@ static void reload(struct broker *broker, struct config *config)
     if (rebalancer_configure(broker->rebalancer, policy_find(config->policy_name),
                              &config->policy) < 0)
         log_error(&broker->log, "[rebalance] is not applied: out of memory");
+    order_store_plain(&broker->policy, policy_find(config->policy_name));
     config_deinit(&broker->config);
     broker->config = *config;
     broker->log.level = (int)config->log_level;

@@ -48,6 +48,8 @@ static const int allowed[] = {
     SCMP_SYS(getsockopt),
     SCMP_SYS(fcntl),
     SCMP_SYS(getrandom),
+    /* libmicrohttpd, beside the above */
+    SCMP_SYS(recvfrom),
     /* sd_notify */
     SCMP_SYS(connect),
     SCMP_SYS(sendto),

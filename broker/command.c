@@ -10,6 +10,7 @@
 #include "broker/broker.h"
 #include "broker/connection.h"
 #include "broker/figures.h"
+#include "broker/guest.h"
 #include "broker/hypervisor.h"
 #include "broker/inspector.h"
 #include "broker/mover.h"
@@ -67,34 +68,96 @@ static int check_event(struct connection *connection, const struct proto_message
     return r;
 }
 
+/*
+ * May this client be that domain? In a guest there is one only, whatever the program says: the
+ * host's number is what one says that was told nothing.
+ */
+static int check_domain(struct connection *connection, uint32_t claimed)
+{
+    const struct broker *broker = connection->broker;
+
+    if (connection->guest && claimed != PROTO_DOMAIN_HOST && claimed != connection->domain)
+        return connection_refuse(connection, -EPERM,
+                                 "this is domain %u, and no program in it can be domain %u",
+                                 connection->domain, claimed);
+    if (connection->guest)
+        return 0;
+    if (domains_has_guest(&broker->domains, claimed))
+        return connection_refuse(connection, -EPERM,
+                                 "domain %u is a VM, and no process on the host can be that",
+                                 claimed);
+    int r = domains_check(&broker->domains, claimed);
+    if (r < 0)
+        connection_refuse(connection, r,
+                          r == -ENOENT ? "there is no domain %u"
+                                       : "domain %u does not run on this host itself",
+                          claimed);
+    return r;
+}
+
+static unsigned may(const struct connection *connection)
+{
+    if (connection->guest)
+        return PROTO_MAY_ANY | (connection->agent ? PROTO_MAY_AGENT : 0);
+    return PROTO_MAY_ANY | (connection->domain == PROTO_DOMAIN_HOST ? PROTO_MAY_ADMIN : 0) |
+           (hypervisor_may_serve(connection) ? PROTO_MAY_HYPERVISOR : 0);
+}
+
 static int hello(struct connection *connection, const struct proto_message *message)
 {
     const struct proto_hello *request = (const void *)message->body;
-    struct proto_hello_reply answer = {.domain = request->domain};
+    struct proto_hello_reply answer = {0};
     struct broker *broker = connection->broker;
     struct domain *domain;
 
-    int r = domains_check(&broker->domains, request->domain);
+    int r = check_domain(connection, request->domain);
     if (r < 0)
-        return connection_refuse(connection, r,
-                                 r == -ENOENT ? "there is no domain %u"
-                                              : "domain %u does not run on this host itself",
-                                 request->domain);
-    r = domains_need(&broker->domains, request->domain, &domain);
+        return r;
+    if (!connection->guest)
+        connection->domain = request->domain;
+    r = domains_need(&broker->domains, connection->domain, &domain);
     if (r < 0)
         return r;
     order_store_plain(&domain->connections, domain->connections + 1);
+    answer.domain = connection->domain;
     memcpy(answer.name, domain->name, sizeof(answer.name));
-    connection->domain = request->domain;
     connection->barrier = request->flags & PROTO_HELLO_BARRIER;
     /* 0: the kernel does not know, the client lives in a process-id namespace that is not ours. */
     if (connection->pid == 0)
         connection->pid = request->pid;
-    connection->allow = proto_allow_default(
-        (request->domain == PROTO_DOMAIN_HOST ? PROTO_MAY_ANY | PROTO_MAY_ADMIN : PROTO_MAY_ANY) |
-        (hypervisor_may_serve(connection) ? PROTO_MAY_HYPERVISOR : 0));
+    connection->allow = proto_allow_default(may(connection));
     crowd_greeted(connection);
     connection->state = CONNECTION_READY;
+    reply(connection, message, &answer, sizeof(answer));
+    return 0;
+}
+
+/* It goes into logs and onto terminals. Byte by byte: listings read it meanwhile. */
+static void take_version(struct guest *guest, const char version[32])
+{
+    for (size_t i = 0; i < sizeof(guest->version); i++)
+        order_store_plain(&guest->version[i],
+                          version[i] == 0 || (version[i] >= ' ' && version[i] <= '~') ? version[i]
+                                                                                      : '?');
+}
+
+/* The agent's mailbox works: from now on channels are opened into that guest. */
+static int agent_hello(struct connection *connection, const struct proto_message *message)
+{
+    const struct proto_agent_hello *request = (const void *)message->body;
+    struct guest *guest = connection->guest;
+
+    guest_use_vectors(guest, request->vectors > 0 ? request->vectors : 1);
+    order_store_plain(&guest->flags, request->flags);
+    take_version(guest, request->version);
+    order_store_plain(&guest->state, PROTO_GUEST_ATTACHED);
+    struct proto_agent_hello_reply answer = {
+        .domain = guest->domain, .peer = guest->id, .vectors = guest->device_vectors};
+    memcpy(answer.zone, guest->zone->name, sizeof(answer.zone));
+    connection_log(connection, LOG_INFO,
+                   "the agent (version %s) has attached to zone %s as peer %u, %u vectors%s",
+                   guest->version, guest->zone->name, guest->id, guest->device_vectors,
+                   guest->flags & PROTO_AGENT_POLLS ? ", it polls" : "");
     reply(connection, message, &answer, sizeof(answer));
     return 0;
 }
@@ -276,6 +339,8 @@ static const struct {
     [PROTO_RING_SET] = {ring_set, FROM_READY},
     [PROTO_BROKER_INFO] = {broker_info, FROM_READY},
     [PROTO_DOMAIN_SET] = {domain_set, FROM_READY},
+    [PROTO_AGENT_HELLO] = {agent_hello, FROM_READY},
+    [PROTO_LIST_GUESTS] = {list, FROM_READY},
     [PROTO_DOMAIN_DEVICE] = {hypervisor_device, FROM_READY},
     [PROTO_DOMAIN_ATTACH] = {hypervisor_ask, FROM_READY},
     [PROTO_DOMAIN_DETACH] = {hypervisor_ask, FROM_READY},

@@ -12,6 +12,7 @@
 
 #include "broker/broker.h"
 #include "broker/command.h"
+#include "broker/guest.h"
 #include "broker/hypervisor.h"
 #include "proto/socket.h"
 #include "ring/order.h"
@@ -103,6 +104,9 @@ void connection_doom(struct connection *connection, const char *why)
         connection_leave(connection);
         count_in_domain(connection, -1);
     }
+    if (connection->guest)
+        cds_list_del(&connection->of_guest);
+    connection->guest = NULL;
     connection->state = CONNECTION_DOOMED;
     /* Now, and not when the inspector drops the wire: the client is to see it. */
     shutdown(connection->wire->descriptor, SHUT_RDWR);
@@ -204,7 +208,7 @@ void connection_log(struct connection *connection, int level, const char *format
     va_start(arguments, format);
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    if (connection->state >= CONNECTION_READY)
+    if (connection->state >= CONNECTION_READY || connection->guest)
         snprintf(who, sizeof(who), "domain %u, pid %u", connection->domain, connection->pid);
     else
         snprintf(who, sizeof(who), "pid %u, uid %u", connection->pid, connection->uid);
@@ -250,34 +254,69 @@ void connection_serve(struct connection *connection)
     }
 }
 
-int connection_new(struct broker *broker, int descriptor, struct connection **out)
+static struct connection *make(struct broker *broker, int descriptor)
 {
     struct connection *connection = calloc(1, sizeof(*connection));
-    struct ucred peer = {0};
-    socklen_t size = sizeof(peer);
-    int r;
 
     if (connection)
         connection->wire = wire_new(descriptor);
     if (!connection || !connection->wire) {
         free(connection);
         close(descriptor);
-        return -ENOMEM;
+        return NULL;
     }
     connection->broker = broker;
     CDS_INIT_LIST_HEAD(&connection->link);
     order_store_plain(&broker->connection_count, broker->connection_count + 1);
-    if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) {
-        connection->pid = (uint32_t)peer.pid;
-        connection->uid = peer.uid;
-    }
+    return connection;
+}
+
+static int join(struct connection *connection)
+{
     connection->allow = proto_allow_default(PROTO_MAY_ANY);
-    r = crowd_join(connection);
+    int r = crowd_join(connection);
     if (r < 0) {
         connection_free(connection);
         return r;
     }
-    cds_list_add_tail(&connection->link, &broker->connections);
+    cds_list_add_tail(&connection->link, &connection->broker->connections);
+    return 0;
+}
+
+int connection_new(struct broker *broker, int descriptor, struct connection **out)
+{
+    struct connection *connection = make(broker, descriptor);
+    struct ucred peer = {0};
+    socklen_t size = sizeof(peer);
+
+    if (!connection)
+        return -ENOMEM;
+    if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0) {
+        connection->pid = (uint32_t)peer.pid;
+        connection->uid = peer.uid;
+    }
+    int r = join(connection);
+    if (r == 0)
+        *out = connection;
+    return r;
+}
+
+int connection_new_session(struct guest *guest, struct cds_list_head *sessions, int descriptor,
+                           uint32_t pid, bool agent, struct connection **out)
+{
+    struct connection *connection = make(guest->broker, descriptor);
+
+    if (!connection)
+        return -ENOMEM;
+    connection->guest = guest;
+    connection->domain = guest->domain;
+    connection->pid = pid;
+    connection->uid = UINT32_MAX; /* nobody whom this host knows */
+    connection->agent = agent;
+    int r = join(connection);
+    if (r < 0)
+        return r;
+    cds_list_add(&connection->of_guest, sessions);
     *out = connection;
     return 0;
 }

@@ -24,6 +24,10 @@
  * event loop frees the marked ones between two events. What it held (its end, its place in the
  * queue) goes with it.
  *
+ * A client in a guest comes through the guest's mailbox (broker/guest_bridge.h), which holds the
+ * other end of its socket. It is of the guest's domain, administers nothing, and is doomed when the
+ * mailbox ends.
+ *
  * Threads: the event loop's. The inspector holds on to `wire` only, which outlives the connection
  * while it does.
  */
@@ -41,6 +45,7 @@
 #include "proto/proto.h"
 
 struct broker;
+struct guest;
 
 /* The socket, shared with the inspector. Any thread may send: a message is one packet. */
 struct wire {
@@ -68,9 +73,12 @@ struct connection {
     struct wire *wire;
     enum connection_state state;
     uint32_t last_seq;
-    uint32_t domain; /* from READY on */
+    uint32_t domain; /* from READY on; in a guest from the start */
     uint32_t pid;
     uint32_t uid;
+    struct guest *guest;           /* that it is in; NULL: on this host. Not when DOOMED */
+    struct cds_list_head of_guest; /* owner: guest_bridge.connections, unless guest is NULL */
+    bool agent;                    /* session 0 of the guest's mailbox */
     bool barrier; /* PROTO_HELLO_BARRIER */
     struct proto_allow allow;
     struct channel *channel; /* OPEN */
@@ -86,6 +94,13 @@ struct connection {
 
 /* A client has come: descriptor is taken over. 0 or -errno (it is closed then). */
 int connection_new(struct broker *broker, int descriptor, struct connection **out);
+
+/*
+ * A session of a guest's mailbox: the same. pid: in the guest, for messages. agent: session 0. It is
+ * in `sessions` until it is doomed.
+ */
+int connection_new_session(struct guest *guest, struct cds_list_head *sessions, int descriptor,
+                           uint32_t pid, bool agent, struct connection **out);
 
 /* Takes what it has sent, some messages at most. It may be doomed: then nothing happens. */
 void connection_serve(struct connection *connection);

@@ -118,24 +118,32 @@ static void take_spare(struct crowd *crowd)
         crowd->spare = eventfd(0, EFD_CLOEXEC);
 }
 
+void crowd_admit(struct connection *newcomer)
+{
+    struct broker *broker = newcomer->broker;
+    char full[96];
+
+    if (broker->connection_count <= places_for(broker, rank_of(&broker->crowd, newcomer)))
+        return;
+    snprintf(full, sizeof(full), "there are %u connections already (connections=)",
+             broker->connection_count - 1);
+    send_one_away(broker, newcomer, full);
+}
+
 /* last: it has the spare descriptor. */
 static void let_in(struct broker *broker, int descriptor, bool last)
 {
     struct connection *newcomer;
-    char full[96];
 
     int r = connection_new(broker, descriptor, &newcomer);
     if (r < 0) {
         warn(broker, "cannot serve a client: %s", strerror(-r));
         return;
     }
-    if (last) {
+    if (last)
         send_one_away(broker, newcomer, "no file descriptors are left (LimitNOFILE=)");
-    } else if (broker->connection_count > places_for(broker, rank_of(&broker->crowd, newcomer))) {
-        snprintf(full, sizeof(full), "there are %u connections already (connections=)",
-                 broker->connection_count - 1);
-        send_one_away(broker, newcomer, full);
-    }
+    else
+        crowd_admit(newcomer);
 }
 
 static int accept_one(struct crowd *crowd, int listening, bool *last)

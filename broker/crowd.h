@@ -12,7 +12,8 @@
  * Letting in. A client must say who it is (HELLO) within CROWD_HANDSHAKE_MS. When a newcomer finds
  * no place, neither under connections= nor a descriptor, whoever has kept silent longest goes:
  * without anybody else, that is the newcomer, who then sees its connection closed. Root and the
- * broker's own user have a few places that others do not get, and no other pushes them out. A
+ * broker's own user have a few places that others do not get, and no other pushes them out. Those in
+ * guests are others, whoever they are there. A
  * spare descriptor is kept, as without one a client can be neither accepted nor sent away.
  *
  * Threads: the event loop's.
@@ -61,6 +62,10 @@ void crowd_deinit(struct crowd *crowd);
 
 /* A connection is served from now on, and has to say who it is. 0 or -errno. */
 int crowd_join(struct connection *connection);
+
+/* It has joined otherwise than by being accepted: who has kept silent longest goes if that makes
+ * too many, and may be freed in this call. So not from where a connection is being served. */
+void crowd_admit(struct connection *newcomer);
 
 /* It has said who it is; it is not READY yet. */
 void crowd_greeted(struct connection *connection);

@@ -5,6 +5,7 @@
 
 #include "broker/broker.h"
 #include "broker/connection.h"
+#include "broker/guest_mailbox.h"
 #include "broker/mover.h"
 #include "broker/rebalancer.h"
 
@@ -55,6 +56,8 @@ void figures_info(const struct broker *broker, struct proto_broker_info *info)
 static void fill_extent(const struct allocator_span *span, uint32_t zone,
                         struct proto_extent_info *item)
 {
+    uint32_t domain;
+
     *item = (struct proto_extent_info){
         .offset_bytes = span->start_block * LAYOUT_BLOCK_BYTES,
         .size_bytes = span->blocks * LAYOUT_BLOCK_BYTES,
@@ -69,6 +72,10 @@ static void fill_extent(const struct allocator_span *span, uint32_t zone,
     item->channel = zone_cookie_channel(span->cookie);
     item->ring = zone_cookie_ring(span->cookie);
     item->owner_domain = span->domain;
+    if (guest_mailbox_owns(span->cookie, &domain)) {
+        item->kind = PROTO_EXTENT_MAILBOX;
+        item->owner_domain = domain;
+    }
 }
 
 void figures_list_extents(struct connection *connection, uint32_t seq,

@@ -24,6 +24,7 @@
  * filter is made. */
 static const int allowed[] = {
     /* the event loop: sd-event, sockets, eventfds */
+    SCMP_SYS(epoll_create1),
     SCMP_SYS(epoll_wait),
     SCMP_SYS(epoll_pwait),
     SCMP_SYS(epoll_pwait2),
@@ -145,9 +146,11 @@ static int load_filter(void)
     for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]) && r == 0; i++)
         if (allowed[i] >= 0)
             r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
-    /* A socket for sd_notify only: no other family is any business of ours. */
+    /* Sockets for sd_notify and guests' sessions only: no other family is any business of ours. */
     if (r == 0)
         r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, &local);
+    if (r == 0)
+        r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1, &local);
     if (r == 0)
         r = seccomp_load(filter);
     seccomp_release(filter);

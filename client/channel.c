@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client/bar.h"
 #include "client/wait.h"
 
 #define CLOSE_TIMEOUT_MS 1000
@@ -129,6 +130,22 @@ int vchan_open_start(int peer_domain, int port, unsigned flags, const struct vch
     return 0;
 }
 
+/* What rings the other end: the third descriptor; in a guest a page of BAR0. */
+static int attach_doorbell(struct vchan *v, const struct proto_channel_open_reply *reply,
+                           int third)
+{
+    int r;
+
+    if (reply->doorbell_offset == PROTO_NO_OFFSET) {
+        v->peer_event = third;
+        return 0;
+    }
+    r = bar_map(v, third >= 0 ? third : v->memory.descriptor, reply->doorbell_offset);
+    if (third >= 0)
+        close(third);
+    return r;
+}
+
 /* Takes the reply over: descriptors, page, rings. What is half done vchan_close undoes. */
 static int attach(struct vchan *v, struct proto_message *message)
 {
@@ -138,6 +155,8 @@ static int attach(struct vchan *v, struct proto_message *message)
     memcpy(&reply, connection_body(message), sizeof(reply));
     if (reply.role != PROTO_OPEN_SERVER && reply.role != PROTO_OPEN_CLIENT)
         return -EPROTO;
+    if (reply.doorbell_offset == PROTO_NO_OFFSET && message->descriptor_count < 3)
+        return -EPROTO;
     v->memory = (struct ring_memory){
         .descriptor = message->descriptors[0],
         .descriptor_offset = reply.memory_offset,
@@ -145,11 +164,13 @@ static int attach(struct vchan *v, struct proto_message *message)
         .data_offset = reply.data_offset,
     };
     v->own_event = message->descriptors[1];
-    v->peer_event = message->descriptors[2];
-    message->descriptor_count = 0;
     v->role = reply.role;
     v->receive_min = reply.receive_min;
     v->send_min = reply.send_min;
+    r = attach_doorbell(v, &reply, message->descriptor_count > 2 ? message->descriptors[2] : -1);
+    message->descriptor_count = 0;
+    if (r < 0)
+        return r;
     r = ring_memory_map_page(&v->memory, reply.page_offset, &v->page);
     if (r < 0)
         return r;
@@ -162,6 +183,18 @@ static int attach(struct vchan *v, struct proto_message *message)
                        reply.features);
     v->open_seq = 0;
     return 0;
+}
+
+/* In a guest the agent knows better than the environment who we are. */
+static void take_greeting(struct vchan *v, const struct proto_message *message)
+{
+    struct proto_hello_reply reply;
+
+    if (message->header.id != PROTO_HELLO)
+        return;
+    memcpy(&reply, connection_body(message), sizeof(reply));
+    if (reply.domain <= PROTO_DOMAIN_MAX)
+        v->local_domain = (int)reply.domain;
 }
 
 /* One of the opening's replies. 1: it was the last. */
@@ -177,6 +210,8 @@ static int take_reply(struct vchan *v, struct proto_message *message)
         connection_explain_greeting(v->socket_path, (uint32_t)v->local_domain);
     else if (r < 0)
         connection_explain(&v->connection);
+    if (r == 0 && greeting)
+        take_greeting(v, message);
     if (r < 0 || greeting)
         return r;
     r = attach(v, message);
@@ -225,12 +260,20 @@ bool channel_is_gone(const struct vchan *v)
     uint32_t peer_bit = v->role == PROTO_OPEN_SERVER ? LAYOUT_GONE_CLIENT : LAYOUT_GONE_SERVER;
 
     if ((order_load_acquire(&channel->gone) & peer_bit) || state == LAYOUT_CHANNEL_CLOSED ||
-        order_load_acquire(&v->peer_dead) || order_load_plain(&v->broken))
+        order_load_acquire(&v->peer_dead) || order_load_plain(&v->broken) ||
+        (v->device && bar_is_revoked(v)))
         return true;
     if (state == LAYOUT_CHANNEL_WAITING)
         return order_load_acquire(&v->orphaned);
     return order_load_acquire(&channel_receiving_ring(v)->producer_sleep.closed) &&
            order_load_acquire(&channel_sending_ring(v)->consumer_sleep.closed);
+}
+
+bool channel_is_deserted(const struct vchan *v)
+{
+    if (order_load_acquire(&v->peer_dead) || (v->device && bar_is_revoked(v)))
+        return true;
+    return order_load_acquire(&v->orphaned) && channel_is_gone(v);
 }
 
 bool channel_is_connected(const struct vchan *v)
@@ -248,11 +291,19 @@ static void ring_event(int event)
         return;
 }
 
+static void ring_other_end(const struct vchan *v)
+{
+    if (v->device)
+        bar_ring(v);
+    else
+        ring_event(v->peer_event);
+}
+
 void channel_ring_peer(struct vchan *v, struct side *side)
 {
     uint32_t report_every = order_load_plain(&v->page->ring[side->ring].geometry.report_every);
 
-    ring_event(v->peer_event);
+    ring_other_end(v);
     if (report_every == 0 || ++side->rings < report_every)
         return;
     side->rings = 0;
@@ -297,7 +348,7 @@ int vchan_shutdown(struct vchan *v, unsigned directions)
         wake |= ring_producer_close(&v->sending.ring);
     }
     if (wake)
-        ring_event(v->peer_event);
+        ring_other_end(v);
     return 0;
 }
 
@@ -314,7 +365,7 @@ static void detach(struct vchan *v)
     ring_producer_stall_end(&v->sending.ring);
     wake |= ring_producer_close(&v->sending.ring);
     if (wake)
-        ring_event(v->peer_event);
+        ring_other_end(v);
     if (!order_load_acquire(&v->orphaned) &&
         connection_call(&v->connection, PROTO_CHANNEL_CLOSE, NULL, 0, &message, &patience) == 0)
         proto_message_close(&message);
@@ -329,6 +380,7 @@ void vchan_close(struct vchan *v)
         return;
     if (v->page)
         detach(v);
+    bar_unmap(v);
     connection_close(&v->connection);
     const int descriptors[] = {
         v->memory.descriptor,    v->own_event,          v->peer_event, v->watch,

@@ -44,15 +44,17 @@ struct vchan {
     struct ring_memory memory;
     struct layout_channel_page *page; /* NULL: not open */
     int own_event;                    /* never read, see client/wait.h */
-    int peer_event;
+    int peer_event;                   /* -1 in a guest */
+    uint8_t *device;                  /* in a guest: BAR0; else NULL */
     uint32_t role; /* PROTO_OPEN_SERVER or PROTO_OPEN_CLIENT */
     uint64_t receive_min, send_min;
 
     int watch;      /* atomic: the public descriptor, -1 until somebody asks */
     int peer_pidfd; /* atomic: -1; see client/wait.h */
-    bool orphaned;  /* atomic: the broker is gone */
+    bool orphaned;  /* atomic: the broker is gone; in a guest, its agent */
     bool peer_dead; /* atomic: we found out ourselves, there being no broker to say so */
     bool broken;    /* atomic */
+    bool device_left; /* atomic: see client/bar.h */
 
     struct {
         struct ring_consumer ring;
@@ -82,6 +84,12 @@ bool channel_is_gone(const struct vchan *v);
 
 /* Both ends are there. Any thread. */
 bool channel_is_connected(const struct vchan *v);
+
+/*
+ * Nothing comes from the other end any more but what is there, though the ring may not say so:
+ * there is nobody to write it. Any thread.
+ */
+bool channel_is_deserted(const struct vchan *v);
 
 /* Rings the other end, once, and reports to the broker every so often. In the side's thread. */
 void channel_ring_peer(struct vchan *v, struct side *side);

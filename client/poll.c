@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "client/bar.h"
 #include "client/wait.h"
 #include "ring/geometry.h"
 
@@ -48,11 +49,25 @@ unsigned vchan_state(struct vchan *v)
     return state;
 }
 
+/* The end is over: sides that are the caller's need not be called once more to let go. */
+static void leave_device(struct vchan *v, unsigned wanted)
+{
+    if (!channel_is_deserted(v))
+        return;
+    if ((wanted & VCHAN_CAN_READ) && !order_load_plain(&v->receiving.side.refused) &&
+        ring_consumer_available(&v->receiving.ring, 1) == 0)
+        bar_leave_receiving(v);
+    if ((wanted & VCHAN_CAN_WRITE) && !order_load_plain(&v->sending.side.refused))
+        bar_leave_sending(v);
+}
+
 /* The same, but exact for the sides among `wanted`, which are the caller's. */
 static unsigned conditions(struct vchan *v, unsigned wanted)
 {
     unsigned state = vchan_state(v);
 
+    if ((state & VCHAN_IS_GONE) && v->device)
+        leave_device(v, wanted);
     if (state & VCHAN_IS_GONE)
         return state;
     if (wanted & VCHAN_CAN_READ) {

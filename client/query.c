@@ -9,6 +9,29 @@
 
 #define QUERY_TIMEOUT_MS 10000
 
+/* The two replies to the greeting; *domain becomes what the broker says. */
+static int take_greeting(struct connection *connection, uint32_t *domain)
+{
+    struct patience patience = {.timeout_ms = QUERY_TIMEOUT_MS};
+    struct proto_hello_reply reply;
+    struct proto_message message;
+    int r = 0;
+
+    for (uint32_t seq = 1; seq <= connection->seq && r == 0; seq++) {
+        r = connection_receive(connection, &message, &patience);
+        if (r < 0)
+            return r;
+        r = connection_verdict(&message, message.header.id);
+        if (r < 0)
+            connection_explain(connection);
+        memcpy(&reply, connection_body(&message), sizeof(reply));
+        if (r == 0 && message.header.id == PROTO_HELLO)
+            *domain = reply.domain;
+        proto_message_close(&message);
+    }
+    return r;
+}
+
 static int query_open(struct connection *connection, const struct vchan_options *options,
                       uint32_t *domain)
 {
@@ -24,9 +47,23 @@ static int query_open(struct connection *connection, const struct vchan_options 
     if (r < 0)
         return r;
     r = connection_greet(connection, *domain);
+    if (r == 0)
+        r = take_greeting(connection, domain);
     if (r < 0)
         connection_close(connection);
     return r;
+}
+
+int vchan_local_domain(const struct vchan_options *options)
+{
+    struct connection connection;
+    uint32_t domain;
+    int r = query_open(&connection, options, &domain);
+
+    if (r < 0)
+        return r;
+    connection_close(&connection);
+    return domain <= PROTO_DOMAIN_MAX ? (int)domain : -EPROTO;
 }
 
 /*

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "client/bar.h"
 #include "client/wait.h"
 
 /* A larger copy is published piece by piece, so that the other end copies at the same time. */
@@ -13,20 +14,19 @@ static inline size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* The ring does not know yet that the other end is gone, and nobody is left to tell it. */
-static bool is_deserted(const struct vchan *v)
-{
-    return order_load_acquire(&v->peer_dead) ||
-           (order_load_acquire(&v->orphaned) && channel_is_gone(v));
-}
-
 static int sending_failure(struct vchan *v, int r)
 {
+    if (v->device && r != -EAGAIN)
+        bar_look_for_agent(v);
+    if (v->device && channel_is_deserted(v)) {
+        bar_leave_sending(v);
+        r = -EPIPE;
+    }
     if (order_load_plain(&v->sending.side.refused))
         return order_load_plain(&v->sending.side.refused);
     if (r == -EPROTO)
         return channel_break(v, &v->sending.side);
-    return r == -EAGAIN && is_deserted(v) ? -EPIPE : r;
+    return r == -EAGAIN && channel_is_deserted(v) ? -EPIPE : r;
 }
 
 /* Starts an operation, as ring_producer_reserve, for the sides' common conditions. */
@@ -81,6 +81,13 @@ int transfer_send(struct vchan *v, const void *data, size_t n)
 
 static int receiving_failure(struct vchan *v, int r)
 {
+    if (v->device && r != -EAGAIN && r != -EMSGSIZE) {
+        bar_look_for_agent(v);
+        if (channel_is_deserted(v) && ring_consumer_available(&v->receiving.ring, 1) == 0)
+            bar_leave_receiving(v); /* nothing can be read any more */
+        if (r == -ENODEV)
+            r = -EPIPE;
+    }
     if (order_load_plain(&v->receiving.side.refused))
         return order_load_plain(&v->receiving.side.refused);
     return r == -EPROTO ? channel_break(v, &v->receiving.side) : r;
@@ -106,7 +113,7 @@ static inline int peek(struct vchan *v, size_t min, struct ring_span *span)
     if (channel_likely(r == 0))
         return 0;
     pay_doorbell(v);
-    if (r == -EAGAIN && is_deserted(v)) {
+    if (r == -EAGAIN && channel_is_deserted(v)) {
         /* Once more: what it wrote last came before its end, which we have seen now. */
         r = ring_consumer_peek(&v->receiving.ring, min, span);
         if (r == 0)

@@ -42,7 +42,8 @@ extern "C" {
 struct vchan;
 
 #define VCHAN_FOREVER (-1)
-#define VCHAN_DOMAIN_FROM_ENVIRONMENT (-1) /* VCHAN_DOMAIN, else 0 */
+/* VCHAN_DOMAIN, else 0: the host; in a guest, the guest */
+#define VCHAN_DOMAIN_FROM_ENVIRONMENT (-1)
 
 /* How to open; exactly one of the first three. */
 #define VCHAN_OPEN_SERVER 0x1u     /* offer the port; returns at once, a client comes or not */
@@ -179,6 +180,13 @@ struct vchan_statistics {
     struct vchan_direction_statistics receiving, sending;
 };
 int vchan_statistics(struct vchan *v, struct vchan_statistics *out);
+
+/*
+ * The number of the domain that this program plays, as the broker says: in a guest programs need
+ * not know it (options and VCHAN_DOMAIN say 0, "this one"). options as in vchan_open. Errors as
+ * there.
+ */
+int vchan_local_domain(const struct vchan_options *options);
 
 /*
  * What the broker knows, for tools: `each` is called for each channel that local_domain has an end

@@ -49,7 +49,7 @@ static int instance_make(struct vchan *v, int *epoll)
     add(fresh, v->own_event, EPOLLIN, EVENT_RUNG);
     add(fresh, v->connection.socket, EPOLLRDHUP, EVENT_BROKER);
     /*
-     * Sequentially consistent against become_orphan(): it sees our instance, or we see its pidfd.
+     * Sequentially consistent against wait_orphan(): it sees our instance, or we see its pidfd.
      */
     if (!__atomic_compare_exchange_n(epoll, &expected, fresh, false, __ATOMIC_SEQ_CST,
                                      __ATOMIC_SEQ_CST)) {
@@ -60,7 +60,7 @@ static int instance_make(struct vchan *v, int *epoll)
     return fresh;
 }
 
-static void become_orphan(struct vchan *v)
+void wait_orphan(struct vchan *v)
 {
     const struct layout_channel *channel = &v->page->channel;
     bool server = v->role == PROTO_OPEN_SERVER;
@@ -69,7 +69,11 @@ static void become_orphan(struct vchan *v)
 
     if (__atomic_exchange_n(&v->orphaned, true, __ATOMIC_SEQ_CST))
         return;
-    if (own != (uint32_t)getpid() || peer == 0)
+    if (v->device) {
+        order_store_release(&v->peer_dead, true);
+        return;
+    }
+    if (own != (uint32_t)getpid() || peer == 0 || order_load_plain(&channel->fence_sleep))
         return;
     int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)peer, 0u);
     if (pidfd < 0) {
@@ -93,7 +97,7 @@ static int instance_wait(struct vchan *v, int epoll, int timeout_ms)
         return -errno;
     for (int i = 0; i < n; i++) {
         if (events[i].data.u32 == EVENT_BROKER)
-            become_orphan(v);
+            wait_orphan(v);
         else if (events[i].data.u32 == EVENT_PEER)
             order_store_release(&v->peer_dead, true);
     }
@@ -149,7 +153,8 @@ void wait_raise(struct vchan *v)
 
 /*
  * Is there a CPU for the other end to run on while we spin? Not where both are bound to the same
- * one. (Each of two ends that are bound to one CPU of their own may spin.)
+ * one. (Each of two ends that are bound to one CPU of their own may spin.) An end under another
+ * kernel has CPUs of its own, even where we have only one.
  */
 static bool spinning_makes_sense(const struct vchan *v)
 {
@@ -158,6 +163,8 @@ static bool spinning_makes_sense(const struct vchan *v)
                                                                   : &channel->server_pid);
     cpu_set_t cpus, others;
 
+    if (order_load_plain(&channel->fence_sleep))
+        return true;
     if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
         return false;
     CPU_ZERO(&others);
@@ -203,8 +210,7 @@ void wait_learn(const struct vchan *v, uint32_t *window_ns, uint64_t begun_ns)
 /* Something other than bytes that ends a wait. */
 static bool side_is_over(const struct vchan *v, const struct side *side)
 {
-    return order_load_plain(&side->refused) || order_load_acquire(&v->peer_dead) ||
-           (order_load_acquire(&v->orphaned) && channel_is_gone(v));
+    return order_load_plain(&side->refused) || channel_is_deserted(v);
 }
 
 struct wish {

@@ -21,9 +21,11 @@
  * The instances also watch the broker's socket, edge-triggered. When the broker dies the channel
  * goes on without it; but now nobody would say that the other end died. So a pidfd of the other end
  * joins the instances, where the pid that the broker wrote into the channel's page means something
- * here (our own is right there; then both are of one pid namespace). Elsewhere, and for guests, the
- * death of the other end goes unnoticed until there is a broker again. A server that waits for its
- * client counts as disconnected when the broker dies: none can come.
+ * here (our own is right there, then both are of one pid namespace; and the ends need not fence to
+ * see one another sleep, so they are of one kernel). Elsewhere the death of the other end goes
+ * unnoticed until there is a broker again. A server that waits for its client counts as
+ * disconnected when the broker dies: none can come. In a guest the socket is the agent's, and
+ * whose agent is gone is over itself (client/bar.h).
  */
 #ifndef VCHAN_CLIENT_WAIT_H
 #define VCHAN_CLIENT_WAIT_H
@@ -57,6 +59,9 @@ int wait_sleep(struct vchan *v, int *epoll, struct patience *patience);
 
 /* The public descriptor; -EMFILE, -ENFILE, -ENOMEM. New, it is readable. Any thread. */
 int wait_watch(struct vchan *v);
+/* The other end of the connection is gone: see above. Any thread. */
+void wait_orphan(struct vchan *v);
+
 void wait_consume(struct vchan *v);
 void wait_raise(struct vchan *v);
 

@@ -190,7 +190,8 @@ struct proto_channel_open {
  * sysfs), the eventfd this end sleeps on, the eventfd that wakes the other end. The last one is
  * missing in a guest: there a doorbell is a 32-bit store of the other end's layout_channel word
  * (server_doorbell, client_doorbell) to byte PROTO_DOORBELL_REGISTER of the page of BAR0, which is
- * mapped from the first descriptor at doorbell_offset.
+ * mapped at doorbell_offset from the first descriptor, or from the third if there is one (sysfs has
+ * a file for each BAR).
  */
 #define PROTO_NO_OFFSET UINT64_MAX
 #define PROTO_DOORBELL_REGISTER 12u

@@ -83,6 +83,17 @@ void order_sleep(bool fence);
 int order_grace_period(void);
 bool order_grace_period_works(void);
 
+/*
+ * A store to a device's register that makes the device interrupt another CPU. Release: what was
+ * stored to memory is visible before the device can act on it. (On x86 the fence is only the
+ * compiler's, for stores stay in order there, those to a device too.)
+ */
+static inline void order_store_device(volatile uint32_t *device_register, uint32_t value)
+{
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    *device_register = value;
+}
+
 /* In a spin loop. */
 static inline void order_relax(void)
 {

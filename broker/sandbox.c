@@ -71,6 +71,7 @@ static const int allowed[] = {
     SCMP_SYS(mprotect),
     SCMP_SYS(madvise),
     SCMP_SYS(brk),
+    SCMP_SYS(sysinfo), /* qsort() of the C library: how much may it use? */
     /* threads, liburcu, the grace period */
     SCMP_SYS(futex),
     SCMP_SYS(membarrier),

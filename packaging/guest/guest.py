@@ -54,7 +54,8 @@ class Guest:
         """Starts QEMU and waits for its sockets only, so that several guests can boot at once; see wait_up()."""
         log = os.path.join(self.directory, "qemu.log")
         with open(log, "wb") as file:
-            self.process = subprocess.Popen(self.command_line, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+            self.process = subprocess.Popen([*machine.DIES_WITH_US, *self.command_line],
+                                            stdin=subprocess.DEVNULL, stdout=file, stderr=file)
         deadline = time.monotonic() + BOOT_LIMIT_S
         while not self.connect():
             if self.process.poll() is not None or time.monotonic() > deadline:

@@ -8,6 +8,8 @@ QEMU = "qemu-system-x86_64"
 # The room that a root port keeps for the region of an ivshmem device. By default it would be 2 MiB.
 PORT_ROOM = "4G"
 PORTS = 4
+# A command after these words is killed when the thread that started it ends, however it ends.
+DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL", "--"]
 VECTORS = 16
 
 

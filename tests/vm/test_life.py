@@ -1,0 +1,141 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What becomes of channels when guests come, go, die, are reset or stand still. Others' channels go on."""
+
+import os
+import time
+import unittest
+
+from guest_case import need
+from vchan_case import Host, need_programs, wait_until
+
+SECOND_BYTES = 1 << 20
+
+
+class LifeTest(unittest.TestCase):
+    def setUp(self):
+        self.host = Host()
+        self.addCleanup(self.host.close)
+        self.host.mount()
+
+    def say(self, guest, name, port):
+        """A word from the host to the guest and one back show that it works."""
+        reader = guest.start_command(f"cat /mnt/vchan/0/{port}")
+        self.host.check(f"echo there >files/{name}/{port}")
+        self.assertEqual(reader.wait(), (0, b"there\n", b""))
+        sender = guest.start_command(f"echo back >/mnt/vchan/0/{port + 1}")
+        self.assertEqual(self.host.check(f"cat files/{name}/{port + 1}"), "back")
+        self.assertEqual(sender.wait().status, 0)
+
+    def flow(self, guest, name, port):
+        """Bytes that run from a guest to the host until it is told otherwise; how many have come is in a file."""
+        guest.start_command(f"dd if=/dev/zero of=/mnt/vchan/0/{port} bs=64k")
+        reading = self.host.start(f"exec dd if=files/{name}/{port} of=flow{port} bs=64k")
+        path = os.path.join(self.host.directory, f"flow{port}")
+        wait_until(lambda: os.path.exists(path) and os.path.getsize(path) > SECOND_BYTES, self.host.log)
+        return reading, path
+
+    def goes_on(self, path):
+        """The bytes still come."""
+        before = os.path.getsize(path)
+        wait_until(lambda: os.path.getsize(path) > before + SECOND_BYTES, f"{path} gets no more")
+
+    def nothing_is_left(self, count=0):
+        """So many channels are there, and the memory of the others is free."""
+        wait_until(lambda: len(self.host.channels()) == count, lambda: self.host.channels())
+
+    def test_a_device_is_plugged_unplugged_and_plugged_again(self):
+        guest = self.host.boot("web", device=False)
+        self.assertNotEqual(guest.run("vchanctl info").status, 0)
+        for port in (5000, 5010):
+            device = guest.plug(self.host.socket("web"))
+            self.host.wait_attached(guest)
+            self.say(guest, "web", port)
+            reading = self.host.start(f"cat files/web/{port + 2}")
+            open_end = guest.start_command(f"exec 3>/mnt/vchan/0/{port + 2}; echo first >&3; read go; echo second >&3")
+            wait_until(lambda: [one["state"] for one in self.host.channels()] == ["connected"], lambda: self.host.channels())
+            guest.unplug(device)
+            self.assertEqual(reading.communicate(timeout=30)[0], b"first\n")
+            open_end.write(b"go\n")
+            self.assertNotEqual(open_end.wait().status, 0)
+            self.nothing_is_left()
+
+    def test_a_guest_that_is_killed_frees_all_and_loses_nothing_sent(self):
+        web, db = self.host.boot("web", "db")
+        _, path = self.flow(db, "db", 6000)
+        reading = self.host.start("exec 3<files/web/5000; echo open; read go; cat <&3")
+        web.start_command("(echo last words; sleep 1000) >/mnt/vchan/0/5000")
+        self.assertEqual(reading.stdout.readline(), b"open\n")
+        wait_until(lambda: any(ring["bytes"] == 11 for ring in self.host.json("stats")["rings"]), lambda: self.host.json("stats"))
+        web.kill()
+        out, _ = reading.communicate(b"go\n", 30)
+        self.assertEqual(out, b"last words\n")
+        self.goes_on(path)
+        self.nothing_is_left(count=1)
+        self.say(self.host.boot("web"), "web", 5000)
+
+    def test_a_guest_that_is_reset_under_load_comes_back(self):
+        web, db = self.host.boot("web", "db")
+        reading, _ = self.flow(web, "web", 5000)
+        _, path = self.flow(db, "db", 6000)
+        web.reset()
+        reading.communicate(timeout=60)
+        self.goes_on(path)
+        web.wait_up()
+        self.host.wait_attached(web)
+        self.nothing_is_left(count=1)
+        self.say(web, "web", 5000)
+
+    def test_a_guest_that_stands_still_goes_on_where_it_was(self):
+        web, db = self.host.boot("web", "db")
+        _, path = self.flow(db, "db", 6000)
+        web.check("head -c 8m /dev/urandom >/tmp/bulk")
+        digest = web.check("sha256sum </tmp/bulk")
+        reading = self.host.start("sha256sum <files/web/5000")
+        web.start_command("dd if=/tmp/bulk of=/mnt/vchan/0/5000 bs=4k")
+        wait_until(lambda: any(ring["bytes"] > 100000 for ring in self.host.json("stats")["rings"]
+                               if "web" in str(ring)), lambda: self.host.json("stats"))
+        web.pause()
+        for _ in range(3):
+            self.goes_on(path)
+            self.host.check("vchanctl rebalance")
+            time.sleep(0.5)
+        self.assertIsNone(reading.poll())
+        web.resume()
+        self.assertEqual(reading.communicate(timeout=60)[0].decode().strip(), digest)
+
+    def test_an_agent_that_is_killed_comes_back(self):
+        guest = self.host.boot("web")
+        for port in (5000, 5010):
+            reading, _ = self.flow(guest, "web", port)
+            guest.check("killall -9 vchan-agent")
+            reading.communicate(timeout=30)
+            self.host.wait_attached(guest)
+            self.nothing_is_left()
+            self.say(guest, "web", port + 2)
+
+    def test_programs_that_are_killed_free_their_channels(self):
+        guest = self.host.boot("web")
+        reading, _ = self.flow(guest, "web", 5000)
+        guest.check("killall -9 dd")
+        reading.communicate(timeout=30)
+        self.nothing_is_left()
+        _, _ = self.flow(guest, "web", 5001)
+        guest.check("killall -9 vchanfs")
+        self.nothing_is_left()
+
+    def test_three_guests_have_channels_with_each_other(self):
+        guests = self.host.boot("web", "db", "mail")
+        for sender in guests:
+            for receiver in guests:
+                if sender is receiver:
+                    continue
+                reader = receiver.start_command(f"cat /mnt/vchan/{sender.name}/7000")
+                sender.check(f"echo from {sender.name} >/mnt/vchan/{receiver.name}/7000")
+                self.assertEqual(reader.wait().stdout, f"from {sender.name}\n".encode())
+
+
+if __name__ == "__main__":
+    need_programs()
+    need()
+    unittest.main()

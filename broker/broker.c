@@ -121,10 +121,13 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
     return sd_event_exit(broker->event, 0);
 }
 
-/* Descriptors: one a connection, two a channel. */
+/* Descriptors: one a connection, two a channel; two a vector of each domain that may be attached,
+ * and as many as that for its connection and its socket. */
 static void raise_descriptor_limit(struct broker *broker)
 {
     const uint64_t wanted = broker->config.connections + 2ull * broker->channels_max +
+                            2ull * broker->config.domain_count *
+                                (broker->config.guest_vectors + 1) +
                             DESCRIPTORS_OWN;
     struct rlimit limit;
 
@@ -275,6 +278,8 @@ static int init_all(struct broker *broker, const char *runtime_directory)
         r = hypervisor_new(broker, &broker->hypervisor);
     if (r >= 0)
         r = add_sources(broker);
+    if (r >= 0)
+        r = guest_sockets_open(broker, runtime_directory);
     if (r < 0)
         log_error(&broker->log, "cannot start: %s", strerror(-r));
     return r;
@@ -294,6 +299,8 @@ int broker_init(struct broker *broker, struct config *config, const char *config
     CDS_INIT_LIST_HEAD(&broker->doomed);
     waitlist_init(&broker->waitlist);
     crowd_init(&broker->crowd);
+    guest_sockets_init(&broker->guest_sockets);
+    ivshmem_init(&broker->ivshmem);
     int r = config_path && !(broker->config_path = strdup(config_path))
               ? -ENOMEM
               : init_all(broker, runtime_directory);
@@ -331,12 +338,14 @@ void broker_deinit(struct broker *broker)
 {
     inspector_free(broker->inspector);
     metrics_free(broker->metrics);
+    guest_sockets_close(broker); /* while we hold the lock */
     listener_deinit(&broker->listener);
     if (broker->rebalancer)
         rebalancer_stop(broker->rebalancer);
     mover_free(broker->mover);
     broker->mover = NULL;
     end_channels(broker);
+    ivshmem_deinit(broker);
     hypervisor_free(broker->hypervisor);
     broker->hypervisor = NULL;
     crowd_deinit(&broker->crowd);

@@ -18,6 +18,8 @@
 #include "broker/crowd.h"
 #include "broker/domain.h"
 #include "broker/guest.h"
+#include "broker/guest_sockets.h"
+#include "broker/ivshmem.h"
 #include "broker/listener.h"
 #include "broker/log.h"
 #include "broker/waitlist.h"
@@ -44,6 +46,8 @@ struct broker {
     struct domains domains;
     struct channels channels;
     struct guests guests;
+    struct guest_sockets guest_sockets;
+    struct ivshmem ivshmem;
     struct waitlist waitlist;
     struct cds_list_head connections; /* of connection.link */
     uint32_t connection_count;        /* plain */

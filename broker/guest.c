@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "broker/broker.h"
+#include "broker/guest_mailbox.h"
 #include "ring/order.h"
 
 /* Fixed: growing would need a thread of liburcu's. */
@@ -149,6 +150,7 @@ int guest_new(struct broker *broker, struct zone *zone, uint32_t domain, uint32_
     guest->device_vectors = guest->vectors;
     guest->connected_ns = broker_now_ns();
     guest->state = PROTO_GUEST_CONNECTED;
+    guest->arrival = ++guests->arrivals;
     guest->users = 1;
     CDS_INIT_LIST_HEAD(&guest->shared_ends);
     int r = make_events(guest);
@@ -186,6 +188,7 @@ void guest_free(struct guest *guest)
     struct guests *guests = &guest->broker->guests;
     struct guest_numbers *numbers = &guests->numbers[guest->zone->index];
 
+    guest_mailbox_free(guest);
     rcu_enter();
     cds_lfht_del(guests->table, &guest->node);
     rcu_leave();

@@ -31,6 +31,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <systemd/sd-event.h>
 #include <urcu/list.h>
 
 #include "broker/rcu.h"
@@ -55,6 +56,7 @@ struct guest {
     uint32_t id; /* IVPosition, 1 to REGION_PEERS - 1 */
     uint32_t qemu_pid;
     uint32_t vectors; /* that the broker offers, at least 2 */
+    uint64_t arrival; /* counts the guests that there have been, from 1 */
     uint64_t connected_ns;
     int event[GUEST_VECTORS_MAX];      /* rung to interrupt the guest */
     int host_event[GUEST_VECTORS_MAX]; /* rung by the guest */
@@ -72,7 +74,8 @@ struct guest {
     struct cds_list_head
         shared_ends; /* of guest_vector.link: ends on the host that share the last */
     struct ivshmem_connection *connection;
-    struct guest_mailbox *mailbox; /* NULL: none */
+    sd_event_source *mailbox_bell, *shared_bell; /* owner: guest_bell.c */
+    struct guest_mailbox *mailbox;               /* NULL: none */
 };
 
 /* Who has which number in one zone. */
@@ -85,7 +88,7 @@ struct guests {
     struct cds_lfht *table;
     uint32_t count;                /* plain */
     struct guest_numbers *numbers; /* event loop; of each zone */
-    uint64_t departures;           /* event loop */
+    uint64_t arrivals, departures; /* event loop */
 };
 
 int guests_init(struct guests *guests, uint32_t zone_count);

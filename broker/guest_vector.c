@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The vectors of broker/guest.h: who has which, and who shares the last one. */
 #include <errno.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "broker/broker.h"
 #include "broker/guest.h"
+#include "broker/guest_bell.h"
 #include "ring/order.h"
 
 /* The lowest number that nobody has, else the shared one. */
@@ -87,6 +89,10 @@ void guest_use_vectors(struct guest *guest, uint32_t device_vectors)
     uint32_t count = device_vectors < guest->vectors ? device_vectors : guest->vectors;
 
     order_store_plain(&guest->device_vectors, count);
+    int r = guest->mailbox_bell ? guest_bells_watch(guest) : 0;
+    if (r < 0)
+        log_error(&guest->broker->log, "domain %u in zone %s: its doorbells are not heard: %s",
+                  guest->domain, guest->zone->name, strerror(-r));
 }
 
 void guest_ring_shared(struct guest *guest)

@@ -142,17 +142,22 @@ static int make_here(struct listener *listener, const struct config *config, con
     return r < 0 ? r : make_socket(listener, config, log);
 }
 
+const char *listener_directory(const char *named)
+{
+    const char *variable = getenv("VCHAN_RUNTIME_DIR");
+
+    if (named)
+        return named;
+    return variable && *variable ? variable : DIRECTORY_DEFAULT;
+}
+
 int listener_init(struct listener *listener, const struct config *config, const char *directory,
                   const struct log *log)
 {
-    const char *named = getenv("VCHAN_RUNTIME_DIR");
-
     *listener = (struct listener){.descriptor = -1, .lock = -1};
-    if (!directory)
-        directory = named && *named ? named : DIRECTORY_DEFAULT;
     int r = take_activated(listener, log);
     if (r == 0)
-        r = make_here(listener, config, directory, log);
+        r = make_here(listener, config, listener_directory(directory), log);
     if (r < 0)
         listener_deinit(listener);
     return r < 0 ? r : 0;

@@ -23,7 +23,11 @@ struct listener {
     char *lock_path;
 };
 
-/* directory: NULL for VCHAN_RUNTIME_DIR, else /run/vchand. On failure the reason is logged. */
+/* The run-time directory that is meant: named, or if that is NULL VCHAN_RUNTIME_DIR, else
+ * /run/vchand. Not a copy. */
+const char *listener_directory(const char *named);
+
+/* directory: as for listener_directory. On failure the reason is logged. */
 int listener_init(struct listener *listener, const struct config *config, const char *directory,
                   const struct log *log);
 

@@ -37,7 +37,9 @@ static bool same_shape(const struct config *a, const struct config *b)
                 a->zone_count == b->zone_count && a->socket_mode == b->socket_mode &&
                 strcmp(a->socket_group, b->socket_group) == 0 && a->sandbox == b->sandbox &&
                 strcmp(a->metrics_socket, b->metrics_socket) == 0 &&
-                strcmp(a->metrics_http, b->metrics_http) == 0;
+                strcmp(a->metrics_http, b->metrics_http) == 0 &&
+                a->guest_socket_mode == b->guest_socket_mode &&
+                strcmp(a->guest_socket_group, b->guest_socket_group) == 0;
 
     for (size_t i = 0; same && i < a->zone_count; i++)
         same = strcmp(a->zones[i].name, b->zones[i].name) == 0 &&
@@ -67,6 +69,7 @@ static void reload(struct broker *broker, struct config *config)
     config_deinit(&broker->config);
     broker->config = *config;
     broker->log.level = (int)config->log_level;
+    guest_sockets_reload(broker, &broker->config);
     hypervisor_reloaded(broker);
     log_notice(&broker->log, "configuration read again");
 }

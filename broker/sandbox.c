@@ -95,6 +95,18 @@ static const int allowed[] = {
     SCMP_SYS(unlink),
     SCMP_SYS(unlinkat),
     SCMP_SYS(ftruncate),
+    /* sockets for the QEMUs of domains that come while we run */
+    SCMP_SYS(bind),
+    SCMP_SYS(listen),
+    SCMP_SYS(umask),
+    SCMP_SYS(mkdir),
+    SCMP_SYS(mkdirat),
+    SCMP_SYS(rmdir),
+    SCMP_SYS(lstat),
+    SCMP_SYS(chmod),
+    SCMP_SYS(fchmodat),
+    SCMP_SYS(chown),
+    SCMP_SYS(fchownat),
     /* signals and the end */
     SCMP_SYS(rt_sigaction),
     SCMP_SYS(rt_sigprocmask),
@@ -147,7 +159,7 @@ static int load_filter(void)
     for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]) && r == 0; i++)
         if (allowed[i] >= 0)
             r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
-    /* Sockets for sd_notify and guests' sessions only: no other family is any business of ours. */
+    /* Sockets for sd_notify, QEMU and guests' sessions: no other family is any business of ours. */
     if (r == 0)
         r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, &local);
     if (r == 0)

@@ -42,6 +42,7 @@ static uint64_t wish(const struct policy_ring *ring, uint64_t share)
 struct round {
     const struct policy_input *input;
     const struct policy_config *config;
+    uint64_t share_bytes;
     struct policy_decision *decisions;
     size_t count, max;
     uint64_t free_bytes, moved_bytes, moves;
@@ -54,11 +55,15 @@ static void move(struct round *round, size_t index, uint64_t to, bool grow)
     uint64_t *charged = &round->input->domain_scratch[ring->domain];
     enum policy_reason reason = POLICY_EQUAL_SHARE;
     uint64_t number = round->input->ring_count;
+    /* Who grows leaves room for rings that have more than their share to shrink in. */
+    uint64_t kept = grow && round->share_bytes > ring->size_bytes
+                        ? round->share_bytes - ring->size_bytes
+                        : 0;
 
     if (grow && domain->quota_bytes && *charged + to - ring->size_bytes > domain->quota_bytes) {
         reason = POLICY_AT_QUOTA;
         number = domain->quota_bytes;
-    } else if (round->moves == round->config->moves_max || to > round->free_bytes ||
+    } else if (round->moves == round->config->moves_max || to + kept > round->free_bytes ||
                (round->moves && round->moved_bytes + to > round->config->move_bytes_max)) {
         reason = POLICY_LATER;
         number = to;
@@ -88,8 +93,9 @@ size_t policy_static_plan(const struct policy_input *input, const struct policy_
                           .config = config,
                           .decisions = decisions,
                           .max = max,
+                          .share_bytes = share_bytes(input, config),
                           .free_bytes = input->free_bytes};
-    uint64_t share = share_bytes(input, config);
+    const uint64_t share = round.share_bytes;
 
     for (size_t i = 0; i < input->domain_count; i++)
         input->domain_scratch[i] = input->domains[i].charged_bytes;

@@ -42,7 +42,7 @@ static uint64_t wish(const struct policy_ring *ring, uint64_t share)
 struct round {
     const struct policy_input *input;
     const struct policy_config *config;
-    uint64_t share_bytes;
+    uint64_t kept_bytes; /* growing rings leave that free */
     struct policy_decision *decisions;
     size_t count, max;
     uint64_t free_bytes, moved_bytes, moves;
@@ -55,10 +55,7 @@ static void move(struct round *round, size_t index, uint64_t to, bool grow)
     uint64_t *charged = &round->input->domain_scratch[ring->domain];
     enum policy_reason reason = POLICY_EQUAL_SHARE;
     uint64_t number = round->input->ring_count;
-    /* Who grows leaves room for rings that have more than their share to shrink in. */
-    uint64_t kept = grow && round->share_bytes > ring->size_bytes
-                        ? round->share_bytes - ring->size_bytes
-                        : 0;
+    uint64_t kept = grow ? round->kept_bytes : 0;
 
     if (grow && domain->quota_bytes && *charged + to - ring->size_bytes > domain->quota_bytes) {
         reason = POLICY_AT_QUOTA;
@@ -93,12 +90,18 @@ size_t policy_static_plan(const struct policy_input *input, const struct policy_
                           .config = config,
                           .decisions = decisions,
                           .max = max,
-                          .share_bytes = share_bytes(input, config),
                           .free_bytes = input->free_bytes};
-    const uint64_t share = round.share_bytes;
+    const uint64_t share = share_bytes(input, config);
 
     for (size_t i = 0; i < input->domain_count; i++)
         input->domain_scratch[i] = input->domains[i].charged_bytes;
+    /*
+     * A ring that has more than its share needs a run of that length to shrink into, and what is
+     * free need not lie in one piece: as long as there is such a ring, two shares stay free.
+     */
+    for (size_t i = 0; i < input->ring_count; i++)
+        if (wish(&input->rings[i], share) < input->rings[i].size_bytes)
+            round.kept_bytes = 2 * share;
     for (int grow = 0; grow < 2; grow++) {
         for (size_t i = 0; i < input->ring_count; i++) {
             const struct policy_ring *ring = &input->rings[i];

@@ -32,15 +32,6 @@ uint64_t broker_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-struct zone *broker_zone_for(const struct broker *broker, uint32_t a, uint32_t b)
-{
-    for (uint32_t i = 0; i < broker->zone_count; i++)
-        if (domain_set_has(&broker->zones[i]->members, a) &&
-            domain_set_has(&broker->zones[i]->members, b))
-            return broker->zones[i];
-    return NULL;
-}
-
 static void count_end(struct broker *broker, const struct channel *channel, unsigned end,
                       int change)
 {

@@ -81,9 +81,6 @@ int broker_start_threads(struct broker *broker);
  * failed. */
 int broker_run(struct broker *broker);
 
-/* A zone that both domains are in, NULL: none. */
-struct zone *broker_zone_for(const struct broker *broker, uint32_t a, uint32_t b);
-
 /* An end has been opened by a connection of its domain, or is left. Event loop. */
 void broker_channel_joined(struct broker *broker, struct channel *channel, unsigned end);
 void broker_channel_left(struct broker *broker, struct channel *channel, unsigned end);

@@ -153,7 +153,34 @@ const struct channel_ring_view *channel_ring_view(const struct channel *channel,
     return rcu_get(channel->ring[ring].view);
 }
 
-static void fill_page(const struct channel *channel, bool fence_sleep)
+/* *doorbell: what a guest stores to ring it. */
+static int take_wake(struct channel *channel, struct guest *const guest[2], unsigned index,
+                     uint32_t *doorbell)
+{
+    struct channel_end *end = &channel->end[index];
+    struct guest *in = guest[index], *peer = guest[1 - index];
+
+    *doorbell = LAYOUT_NO_DOORBELL;
+    if (in || peer) {
+        int r = guest_vector_take(in ? in : peer, !in, &end->vector, doorbell);
+        if (r == 0)
+            end->event_fd = end->vector.event_fd;
+        return r;
+    }
+    end->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return end->event_fd < 0 ? -errno : 0;
+}
+
+static void give_wake(struct channel_end *end)
+{
+    if (end->vector.guest)
+        guest_vector_give(&end->vector);
+    else if (end->event_fd >= 0)
+        close(end->event_fd);
+    end->event_fd = -1;
+}
+
+static void fill_page(const struct channel *channel, bool fence_sleep, const uint32_t doorbell[2])
 {
     struct layout_channel *line = &channel->page->channel;
 
@@ -162,8 +189,8 @@ static void fill_page(const struct channel *channel, bool fence_sleep)
     line->client_domain = channel->key.client_domain;
     line->port = channel->key.port;
     line->incarnation = channel->incarnation;
-    line->server_doorbell = LAYOUT_NO_DOORBELL;
-    line->client_doorbell = LAYOUT_NO_DOORBELL;
+    line->server_doorbell = doorbell[CHANNEL_SERVER];
+    line->client_doorbell = doorbell[CHANNEL_CLIENT];
 }
 
 static int take_ring(struct channel *channel, const struct channel_wishes *wishes, unsigned index)
@@ -190,6 +217,7 @@ static int take_ring(struct channel *channel, const struct channel_wishes *wishe
 /* Everything but the record, which the page number depends on. */
 static int take_all(struct channel *channel, const struct channel_wishes *wishes, unsigned *ring)
 {
+    uint32_t doorbell[2];
     int r;
 
     *ring = 2;
@@ -199,11 +227,11 @@ static int take_all(struct channel *channel, const struct channel_wishes *wishes
     channel->number = channel->zone->first_number + channel->slot;
     channel->page = region_page(&channel->zone->region, channel->slot);
     for (unsigned end = 0; end < 2; end++) {
-        channel->end[end].event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (channel->end[end].event_fd < 0)
-            return -errno;
+        r = take_wake(channel, wishes->guest, end, &doorbell[end]);
+        if (r < 0)
+            return r;
     }
-    fill_page(channel, wishes->fence_sleep);
+    fill_page(channel, wishes->fence_sleep, doorbell);
     for (unsigned index = 0; index < 2; index++) {
         *ring = index;
         r = take_ring(channel, wishes, index);
@@ -257,8 +285,7 @@ static void give_extents_and_page(struct channel *channel)
 static void drop_record(struct channel *channel)
 {
     for (unsigned end = 0; end < 2; end++)
-        if (channel->end[end].event_fd >= 0)
-            close(channel->end[end].event_fd);
+        give_wake(&channel->end[end]);
     call_rcu(&channel->rcu, retire);
 }
 
@@ -371,6 +398,9 @@ bool channel_detach(struct channel *channel, unsigned end)
         stop_serving(channel);
     if (!channel->end[other].connection)
         return true;
+    /* Of the guest's numbers, or the host's for that guest, there are few. */
+    if (channel->end[end].vector.guest)
+        give_wake(&channel->end[end]);
     close_sleep_lines(channel, end);
     set_gone(channel, end == CHANNEL_SERVER ? LAYOUT_GONE_SERVER : LAYOUT_GONE_CLIENT);
     channel_wake(channel, other);
@@ -392,7 +422,7 @@ void channel_close(struct channel *channel, int reason, uint32_t gone)
 
 void channel_wake(struct channel *channel, unsigned end)
 {
-    if (channel->end[end].deaf ||
+    if (channel->end[end].deaf || channel->end[end].event_fd < 0 ||
         doorbell_ring(&channel->channels->doorbell, channel->end[end].event_fd))
         return;
     /* One of the two ends wants us to hang, and once was enough. */

@@ -15,6 +15,10 @@
  * alive, so that the port can be served anew while the old client still drains; the index by number
  * has it until the end.
  *
+ * What wakes an end: an eventfd of its own between two ends on this host, else a vector
+ * (broker/guest.h). Both ends have theirs from the start, as each is told what wakes the other; an
+ * end that goes gives its vector back.
+ *
  * Threads: the event loop alone changes channels. Others find them in the tables under rcu_enter
  * and read: constants (the key, zone, number, incarnation, page), the words marked "plain"
  * (order_load_plain), and what channel_ring_view gives.
@@ -25,8 +29,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "broker/mailbox.h"
 #include "broker/doorbell.h"
+#include "broker/guest.h"
+#include "broker/mailbox.h"
 #include "broker/rcu.h"
 #include "broker/zone.h"
 #include "ring/geometry.h"
@@ -50,7 +55,8 @@ bool channel_key_equal(const struct channel_key *a, const struct channel_key *b)
 
 struct channel_end {
     struct connection *connection; /* event loop; NULL: not yet there, or gone */
-    int event_fd;                  /* wakes it; event loop */
+    struct guest_vector vector;    /* event loop; of an end in a guest, or whose peer is in one */
+    int event_fd;                  /* wakes it; event loop; the vector's, or own; -1: none now */
     bool deaf;                     /* event loop: waking it had to be interrupted */
     uint32_t pid;                  /* plain; 0: not yet there */
 };
@@ -140,7 +146,14 @@ struct channel_wishes {
     uint64_t max_bytes[2]; /* whole blocks, not below the minimum */
     uint32_t weight;
     bool fence_sleep;
+    struct guest *guest[2]; /* that each end is in; NULL: on this host */
 };
+
+/* Is that end in a guest? Until it has gone. */
+static inline bool channel_end_in_guest(const struct channel *channel, unsigned end)
+{
+    return channel->end[end].vector.guest && !channel->end[end].vector.host;
+}
 
 /*
  * Makes a channel in state WAITING, with its server end's connection not yet set, and puts it into

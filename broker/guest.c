@@ -9,6 +9,7 @@
 
 #include "broker/broker.h"
 #include "broker/guest_mailbox.h"
+#include "broker/opening.h"
 #include "ring/order.h"
 
 /* Fixed: growing would need a thread of liburcu's. */
@@ -197,6 +198,7 @@ void guest_free(struct guest *guest)
     numbers->left[guest->id] = ++guests->departures;
     clear_peer(guest);
     count_in_domain(guest->broker, guest->domain, -1);
+    opening_guest_gone(guest);
     guest_unuse(guest);
 }
 

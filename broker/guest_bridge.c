@@ -70,8 +70,10 @@ static struct session *session_find(const struct guest_bridge *bridge, uint32_t 
 {
     struct session *session;
 
-    cds_list_for_each_entry(session, &bridge->sessions[number % BUCKETS],
-                            link) if (session->number == number) return session;
+    cds_list_for_each_entry(session, &bridge->sessions[number % BUCKETS], link) {
+        if (session->number == number)
+            return session;
+    }
     return NULL;
 }
 

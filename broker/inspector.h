@@ -2,10 +2,10 @@
 /*
  * broker/inspector.h - the thread that answers listings.
  *
- * LIST_DOMAINS, LIST_CHANNELS, LIST_RINGS and LIST_HISTORY walk tables of thousands of records. The
- * event loop checks the request and posts it; this thread reads the tables under RCU and sends the
- * reply on the client's socket itself, so the event loop spends a microsecond on it. It sleeps
- * while nothing is asked.
+ * LIST_DOMAINS, LIST_CHANNELS, LIST_RINGS, LIST_GUESTS and LIST_HISTORY walk tables of thousands of
+ * records. The event loop checks the request and posts it; this thread reads the tables under RCU
+ * and sends the reply on the client's socket itself, so the event loop spends a microsecond on it.
+ * It sleeps while nothing is asked.
  */
 #ifndef VCHAN_BROKER_INSPECTOR_H
 #define VCHAN_BROKER_INSPECTOR_H

@@ -4,11 +4,13 @@
 #include <string.h>
 
 #include "broker/broker.h"
+#include "broker/guest.h"
 #include "broker/history.h"
 #include "ring/order.h"
 
 /* Numbers tried in one reader's section: a section delays call_rcu, so it is short. */
 #define NUMBERS_A_SECTION 1024u
+#define DOMAINS (PROTO_DOMAIN_MAX + 1u)
 
 /* Adds items for one number; false when the page is full: it is tried again for the next page. */
 typedef bool (*lister)(const struct broker *broker, uint32_t number, uint32_t asker,
@@ -34,12 +36,15 @@ void listing_fill_domain(const struct broker *broker, const struct domain *domai
                          struct proto_domain_info *item)
 {
     const uint32_t connections = order_load_plain(&domain->connections);
+    const uint32_t guests = order_load_plain(&domain->guests);
 
     *item = (struct proto_domain_info){
         .domain = domain->number,
-        .state = connections > 0 ? PROTO_DOMAIN_RUNNING : PROTO_DOMAIN_CONFIGURED,
+        .state = connections + guests > 0 ? PROTO_DOMAIN_RUNNING : PROTO_DOMAIN_CONFIGURED,
         .connections = connections,
         .channels = order_load_plain(&domain->channels),
+        .guests = guests,
+        .hypervisor = domain->hypervisor,
         .bytes_held = held_by(broker, domain->number),
         .quota_bytes = order_load_plain(&domain->quota_bytes),
     };
@@ -161,6 +166,37 @@ static bool list_rings(const struct broker *broker, uint32_t number, uint32_t as
     return true;
 }
 
+/* number: of the zone, times DOMAINS, and the domain. */
+static bool list_guest(const struct broker *broker, uint32_t number, uint32_t asker,
+                       uint64_t now_ns, struct listing *listing)
+{
+    const struct guest *guest =
+        guests_find(&broker->guests, broker->zones[number / DOMAINS], number % DOMAINS);
+
+    (void)asker;
+    if (!guest)
+        return true;
+    struct proto_guest_info *item = add_item(listing);
+    if (!item)
+        return false;
+    *item = (struct proto_guest_info){
+        .domain = guest->domain,
+        .zone = guest->zone->index,
+        .peer = guest->id,
+        .state = order_load_plain(&guest->state),
+        .vectors = order_load_plain(&guest->device_vectors),
+        .flags = order_load_plain(&guest->flags),
+        .sessions = order_load_plain(&guest->sessions),
+        .mailboxes = order_load_plain(&guest->mailboxes),
+        .age_ns = now_ns - guest->connected_ns,
+        .qemu_pid = guest->qemu_pid,
+    };
+    for (size_t i = 0; i < sizeof(item->version); i++)
+        item->version[i] = order_load_plain(&guest->version[i]);
+    memcpy(item->zone_name, guest->zone->name, sizeof(item->zone_name));
+    return true;
+}
+
 static void walk(const struct broker *broker, lister add, uint64_t first, uint64_t end,
                  uint32_t asker, uint64_t now_ns, struct listing *listing)
 {
@@ -187,31 +223,45 @@ static void list_history(const struct broker *broker, const struct proto_list *r
         broker->history, request->cursor, (void *)listing->items, max, &listing->reply.next);
 }
 
+static const struct {
+    lister add;
+    uint32_t item_bytes;
+} lists[PROTO_COMMAND_MAX + 1] = {
+    [PROTO_LIST_DOMAINS] = {list_domain, sizeof(struct proto_domain_info)},
+    [PROTO_LIST_CHANNELS] = {list_channel, sizeof(struct proto_channel_info)},
+    [PROTO_LIST_RINGS] = {list_rings, sizeof(struct proto_ring_info)},
+    [PROTO_LIST_GUESTS] = {list_guest, sizeof(struct proto_guest_info)},
+};
+
+static uint64_t end_of(const struct broker *broker, unsigned id)
+{
+    switch (id) {
+    case PROTO_LIST_DOMAINS:
+        return DOMAINS;
+    case PROTO_LIST_GUESTS:
+        return (uint64_t)broker->zone_count * DOMAINS;
+    default:
+        return broker->channels_max;
+    }
+}
+
 void listing_fill(const struct broker *broker, unsigned id, const struct proto_list *request,
                   uint32_t asker, uint64_t now_ns, struct listing *listing)
 {
-    const bool domains = id == PROTO_LIST_DOMAINS;
-    const uint64_t end = domains ? PROTO_DOMAIN_MAX + 1 : broker->channels_max;
-    uint64_t first = request->cursor, last = end;
+    const bool of_channels = id == PROTO_LIST_CHANNELS || id == PROTO_LIST_RINGS;
 
     if (id == PROTO_LIST_HISTORY) {
         list_history(broker, request, listing);
         return;
     }
-    listing->reply = (struct proto_list_reply){
-        .item_bytes = domains                   ? sizeof(struct proto_domain_info)
-                    : id == PROTO_LIST_CHANNELS ? sizeof(struct proto_channel_info)
-                                                : sizeof(struct proto_ring_info),
-    };
-    if (!domains && request->channel != PROTO_ANY) {
+    const uint64_t end = end_of(broker, id);
+    uint64_t first = request->cursor, last = end;
+    listing->reply = (struct proto_list_reply){.item_bytes = lists[id].item_bytes};
+    if (of_channels && request->channel != PROTO_ANY) {
         if (first <= request->channel && request->channel < end)
             first = request->channel;
         last = first <= request->channel && request->channel < end ? first + 1 : first;
     }
     if (first < last)
-        walk(broker,
-             domains                     ? list_domain
-             : id == PROTO_LIST_CHANNELS ? list_channel
-                                         : list_rings,
-             first, last, asker, now_ns, listing);
+        walk(broker, lists[id].add, first, last, asker, now_ns, listing);
 }

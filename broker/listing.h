@@ -2,9 +2,9 @@
 /*
  * broker/listing.h - one page of a listing, from the tables that other threads may read.
  *
- * Pages go by number (of domain or channel) upwards: cursor is one above the last number that was
- * listed. Tables have no order, so numbers are tried one by one, which costs a look-up each (some
- * tens of nanoseconds) and no memory.
+ * Pages go by number (of domain, channel, or domain in a zone) upwards: cursor is one above the last
+ * number that was listed. Tables have no order, so numbers are tried one by one, which costs a
+ * look-up each (some tens of nanoseconds) and no memory.
  */
 #ifndef VCHAN_BROKER_LISTING_H
 #define VCHAN_BROKER_LISTING_H
@@ -27,7 +27,8 @@ struct listing {
     uint8_t items[LISTING_BYTES] __attribute__((aligned(8)));
 };
 
-/* id: PROTO_LIST_DOMAINS, _CHANNELS, _RINGS or _HISTORY (whose cursor is a decision's number).
+/* id: PROTO_LIST_DOMAINS, _CHANNELS, _RINGS, _GUESTS or _HISTORY (whose cursor is a decision's
+ * number).
  * asker: the domain that asks; all but the host see their own. Any thread registered with RCU. */
 void listing_fill(const struct broker *broker, unsigned id, const struct proto_list *request,
                   uint32_t asker, uint64_t now_ns, struct listing *listing);

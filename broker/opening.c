@@ -8,6 +8,7 @@
 
 #include "broker/broker.h"
 #include "broker/connection.h"
+#include "broker/meeting.h"
 #include "broker/mover.h"
 #include "broker/shortage.h"
 
@@ -41,13 +42,14 @@ static void reply_open(struct connection *connection, uint32_t seq)
         .receive_min = channel->ring[receives_in(end)].min_bytes,
         .send_min = channel->ring[sends_in(end)].min_bytes,
         .doorbell_offset = PROTO_NO_OFFSET,
+        .vector = connection->guest ? channel->end[end].vector.number : 0,
     };
     const int descriptors[] = {region->descriptor, channel->end[end].event_fd,
                                channel->end[1 - end].event_fd};
 
     memcpy(reply.zone_uuid, region->uuid, sizeof(reply.zone_uuid));
     connection_reply_descriptors(connection, PROTO_CHANNEL_OPEN, seq, &reply, sizeof(reply),
-                                 descriptors, 3);
+                                 descriptors, connection->guest ? 0 : 3);
 }
 
 static void join(struct connection *connection, struct channel *channel, unsigned end)
@@ -85,11 +87,21 @@ static void take_client_wishes(struct channel *channel, const struct proto_chann
     }
 }
 
+/* Is the client where its doorbell rings? */
+static bool suits(const struct connection *client, const struct channel *channel)
+{
+    return channel_end_in_guest(channel, CHANNEL_CLIENT) == (client->guest != NULL);
+}
+
 static int connect_client(struct connection *connection, uint32_t seq,
                           const struct proto_channel_open *open, struct channel *channel)
 {
     const struct layout_channel *line = &channel->page->channel;
 
+    if (!suits(connection, channel))
+        return connection_refuse(
+            connection, -EPERM, "domain %u has become a VM, and no process on the host can be that",
+            connection->domain);
     if (!line->fence_sleep && !connection->barrier)
         return connection_refuse(
             connection, -EPERM,
@@ -100,16 +112,19 @@ static int connect_client(struct connection *connection, uint32_t seq,
     return 0;
 }
 
-/* The channel of that name that waits for its client, with a server that lives. */
-static struct channel *find_waiting(struct broker *broker, const struct channel_key *key)
+/* The channel of that name that waits for this client, with a server that lives. */
+static struct channel *find_waiting(const struct connection *client, const struct channel_key *key)
 {
-    struct channel *channel = channels_find_key(&broker->channels, key);
+    struct channel *channel = channels_find_key(&client->broker->channels, key);
 
     if (!channel || channel->state != LAYOUT_CHANNEL_WAITING)
         return NULL;
-    if (connection_is_alive(channel->end[CHANNEL_SERVER].connection))
+    if (!connection_is_alive(channel->end[CHANNEL_SERVER].connection))
+        connection_doom(channel->end[CHANNEL_SERVER].connection, NULL);
+    else if (!suits(client, channel))
+        channel_close(channel, 0, LAYOUT_GONE_CLIENT);
+    else
         return channel;
-    connection_doom(channel->end[CHANNEL_SERVER].connection, NULL);
     return NULL;
 }
 
@@ -145,16 +160,20 @@ static uint64_t round_min(uint64_t bytes)
 }
 
 static int make_wishes(struct connection *connection, const struct proto_channel_open *open,
-                       struct zone *zone, struct channel_wishes *wishes)
+                       const struct meeting *meeting, struct channel_wishes *wishes)
 {
     const struct broker *broker = connection->broker;
+    const struct zone *zone = meeting->zone;
 
     wishes->min_bytes[LAYOUT_SERVER_SENDS] = round_min(open->send_min);
     wishes->min_bytes[LAYOUT_CLIENT_SENDS] = round_min(open->receive_min);
     wishes->max_bytes[LAYOUT_SERVER_SENDS] = open->send_max;
     wishes->max_bytes[LAYOUT_CLIENT_SENDS] = open->receive_max;
     wishes->weight = open->weight ? open->weight : 100;
-    wishes->fence_sleep = !(broker->barrier_works && connection->barrier);
+    wishes->guest[CHANNEL_SERVER] = meeting->guest[CHANNEL_SERVER];
+    wishes->guest[CHANNEL_CLIENT] = meeting->guest[CHANNEL_CLIENT];
+    wishes->fence_sleep = meeting->guest[CHANNEL_SERVER] || meeting->guest[CHANNEL_CLIENT] ||
+                          !(broker->barrier_works && connection->barrier);
     for (unsigned i = 0; i < 2; i++) {
         const uint64_t min_bytes = wishes->min_bytes[i];
         if (min_bytes == 0 || min_bytes > zone->region.data_bytes)
@@ -236,10 +255,10 @@ static bool wait_for_room(struct connection *connection, uint32_t seq,
 }
 
 static int serve(struct connection *connection, uint32_t seq, const struct proto_channel_open *open,
-                 const struct channel_key *key)
+                 const struct channel_key *key, const struct meeting *meeting)
 {
     struct broker *broker = connection->broker;
-    struct zone *zone = broker_zone_for(broker, key->server_domain, key->client_domain);
+    struct zone *zone = meeting->zone;
     struct channel_wishes wishes;
     struct channel *channel;
     unsigned ring;
@@ -247,7 +266,7 @@ static int serve(struct connection *connection, uint32_t seq, const struct proto
     int r = check_unserved(connection, key);
     if (r < 0)
         return r;
-    r = make_wishes(connection, open, zone, &wishes);
+    r = make_wishes(connection, open, meeting, &wishes);
     if (r < 0)
         return r;
     r = channel_new(&broker->channels, zone, key, &wishes, broker_now_ns(), &channel, &ring);
@@ -266,7 +285,7 @@ static int connect_or_wait(struct connection *connection, uint32_t seq,
                            const struct proto_channel_open *open, const struct channel_key *key)
 {
     struct broker *broker = connection->broker;
-    struct channel *channel = find_waiting(broker, key);
+    struct channel *channel = find_waiting(connection, key);
 
     if (channel)
         return connect_client(connection, seq, open, channel);
@@ -284,31 +303,71 @@ static int connect_or_wait(struct connection *connection, uint32_t seq,
 static int open_now(struct connection *connection, uint32_t seq,
                     const struct proto_channel_open *open)
 {
-    struct broker *broker = connection->broker;
     const uint32_t me = connection->domain, peer = open->peer_domain;
     const struct channel_key i_serve = {
         .server_domain = me, .client_domain = peer, .port = open->port};
     const struct channel_key peer_serves = {
         .server_domain = peer, .client_domain = me, .port = open->port};
+    struct meeting meeting;
 
-    int r = domains_check(&broker->domains, peer);
+    int r = meeting_find(connection, &i_serve, &meeting);
     if (r < 0)
-        return connection_refuse(
-            connection, r, r == -ENOENT ? "there is no domain %u" : "domain %u does not run", peer);
-    if (!broker_zone_for(broker, me, peer))
-        return connection_refuse(connection, -EPERM, "domains %u and %u have no zone in common", me,
-                                 peer);
+        return r;
     switch (open->mode) {
     case PROTO_OPEN_SERVER:
-        return serve(connection, seq, open, &i_serve);
+        return serve(connection, seq, open, &i_serve, &meeting);
     case PROTO_OPEN_CLIENT:
         return connect_or_wait(connection, seq, open, &peer_serves);
     default: {
-        struct channel *channel = find_waiting(broker, &peer_serves);
+        struct channel *channel = find_waiting(connection, &peer_serves);
         return channel ? connect_client(connection, seq, open, channel)
-                       : serve(connection, seq, open, &i_serve);
+                       : serve(connection, seq, open, &i_serve, &meeting);
     }
     }
+}
+
+/* A client that waits for a server there: as if it asked now. */
+static void ask_again(struct waiter *waiter, void *data)
+{
+    struct connection *client = caa_container_of(waiter, struct connection, waiter);
+    const struct guest *guest = data;
+    const uint32_t seq = client->waiter_seq;
+    struct meeting meeting;
+
+    if (waiter->key.server_domain != guest->domain)
+        return;
+    int r = meeting_find(client, &waiter->key, &meeting);
+    if (r == 0)
+        return;
+    connection_leave(client);
+    connection_reply(client, PROTO_CHANNEL_OPEN, seq, r, NULL, 0, NULL, 0);
+}
+
+static uint32_t ends_in(const struct channel *channel, const struct guest *guest)
+{
+    uint32_t gone = 0;
+
+    for (unsigned end = 0; end < 2; end++)
+        if (channel_end_in_guest(channel, end) && channel->end[end].vector.guest == guest)
+            gone |= end == CHANNEL_SERVER ? LAYOUT_GONE_SERVER : LAYOUT_GONE_CLIENT;
+    return gone;
+}
+
+void opening_guest_gone(const struct guest *guest)
+{
+    struct broker *broker = guest->broker;
+    struct cds_lfht_iter iterator;
+    struct channel *channel;
+
+    rcu_enter();
+    for (channel = channels_first(&broker->channels, &iterator); channel;
+         channel = channels_next(&broker->channels, &iterator)) {
+        const uint32_t gone = ends_in(channel, guest);
+        if (gone && channel->state != LAYOUT_CHANNEL_CLOSED)
+            channel_close(channel, 0, gone);
+    }
+    rcu_leave();
+    waitlist_each(&broker->waitlist, ask_again, (void *)(uintptr_t)guest);
 }
 
 int opening_request(struct connection *connection, uint32_t seq,

@@ -36,3 +36,13 @@ struct waiter *waitlist_first(struct waitlist *list, const struct channel_key *k
             return waiter;
     return NULL;
 }
+
+void waitlist_each(struct waitlist *list, void (*each)(struct waiter *waiter, void *data),
+                   void *data)
+{
+    struct waiter *waiter, *next;
+
+    for (unsigned i = 0; i < WAITLIST_BUCKETS; i++)
+        cds_list_for_each_entry_safe(waiter, next, &list->buckets[i], link)
+            each(waiter, data);
+}

@@ -31,5 +31,8 @@ void waitlist_add(struct waitlist *list, struct waiter *waiter, const struct cha
 void waitlist_remove(struct waiter *waiter); /* nothing if it does not wait */
 /* The one that waits longest for a server of that name; it stays. NULL: nobody does. */
 struct waiter *waitlist_first(struct waitlist *list, const struct channel_key *key);
+/* Each one, whatever its name. In it, that waiter may be removed, and no other. */
+void waitlist_each(struct waitlist *list, void (*each)(struct waiter *waiter, void *data),
+                   void *data);
 
 #endif

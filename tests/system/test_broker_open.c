@@ -179,7 +179,7 @@ static void refusals_have_their_errno_and_a_sentence(void **state)
     assert_int_equal(client_open_mode(&client, 999, 106, PROTO_OPEN_SERVER, &opened), -ENOENT);
     assert_explained(&client, "there is no domain 999");
     assert_int_equal(client_open_mode(&client, 700, 106, PROTO_OPEN_CLIENT, &opened), -EHOSTDOWN);
-    assert_explained(&client, "domain 700 does not run");
+    assert_explained(&client, "domain 700 (machine) does not run");
     assert_int_equal(client_close(&client), -ENOTCONN);
     assert_int_equal(client_open_mode(&client, 2, 106, PROTO_OPEN_SERVER, &opened), 0);
     opened_drop(&opened);

@@ -39,6 +39,7 @@ struct metrics {
     struct MHD_Daemon *daemons[LISTENERS]; /* NULL: not served */
     /* The thread's. */
     struct visitor visitors[LISTENERS * METRICS_CONNECTIONS_MAX];
+    bool left;                   /* a visitor has, since MHD_run was called */
     struct MHD_Response *answer; /* the last one; NULL: none */
     uint64_t answer_ns;          /* when it was made */
     struct MHD_Response *not_found, *not_allowed;
@@ -134,6 +135,7 @@ static void on_visitor(void *context, struct MHD_Connection *connection, void **
     if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
         if (*place)
             *(struct visitor *)*place = (struct visitor){0};
+        metrics->left = true;
         return;
     }
     for (size_t i = 0; i < sizeof(metrics->visitors) / sizeof(metrics->visitors[0]); i++) {
@@ -147,7 +149,8 @@ static void on_visitor(void *context, struct MHD_Connection *connection, void **
     }
 }
 
-/* Who keeps its connection alive byte by byte is sent away too. Returns ms to the next, -1: none. */
+/* Who keeps its connection alive byte by byte is sent away too. Returns ms to the next, -1: none.
+ */
 static int send_old_away(struct metrics *metrics)
 {
     const uint64_t now_ns = broker_now_ns();
@@ -185,6 +188,17 @@ static int poll_timeout_ms(struct metrics *metrics)
     return wait_ms;
 }
 
+/* Where all places were taken libmicrohttpd has stopped listening. It begins again when it is next
+ * called after somebody has left, and would not be: nothing happens on a socket it does not watch.
+ */
+static void serve_once(struct metrics *metrics, struct MHD_Daemon *daemon)
+{
+    do {
+        metrics->left = false;
+        MHD_run(daemon);
+    } while (metrics->left);
+}
+
 static void *run(void *context)
 {
     struct metrics *metrics = context;
@@ -201,7 +215,7 @@ static void *run(void *context)
         poll(waits, 1 + LISTENERS, poll_timeout_ms(metrics));
         for (size_t i = 0; i < LISTENERS; i++)
             if (metrics->daemons[i])
-                MHD_run(metrics->daemons[i]);
+                serve_once(metrics, metrics->daemons[i]);
     }
     rcu_unregister_thread();
     return NULL;

@@ -9,7 +9,8 @@ import unittest
 BIN = os.environ.get("VCHAN_BIN") or os.path.join(os.path.dirname(__file__), "../../build/bin")
 BUILD = os.path.dirname(os.path.abspath(BIN))
 SOURCE = os.path.abspath(os.environ.get("VCHAN_SOURCE") or os.path.join(os.path.dirname(__file__), "../.."))
-IMAGE = os.path.join(BUILD, "guest")
+IMAGE = os.path.join(BUILD, "tests/vm/image")
+PROGRAMS = [os.path.join(BUILD, "tests/vm", name) for name in ("numbers", "rubbish", "simple_pump")]
 CANNOT = 77
 
 sys.path.insert(0, os.path.join(SOURCE, "packaging/guest"))
@@ -22,7 +23,8 @@ def need():
     """Ends the test as skipped where no guest can run; else the image is there afterwards."""
     reason = machine.missing()
     if not reason:
-        made = subprocess.run([os.path.join(SOURCE, "packaging/guest-image"), "--quiet", "--build", BUILD, "--output", IMAGE],
+        make = [os.path.join(SOURCE, "packaging/guest-image"), "--quiet", "--build", BUILD, "--output", IMAGE]
+        made = subprocess.run([*make, *filter(os.path.exists, PROGRAMS)],
                               stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
         if made.returncode == CANNOT:
             reason = made.stderr.strip()

@@ -2,14 +2,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What becomes of channels when guests come, go, die, are reset or stand still. Others' channels go on."""
 
-import os
 import time
 import unittest
 
 from guest_case import need
-from vchan_case import Host, need_programs, wait_until
-
-SECOND_BYTES = 1 << 20
+from vchan_case import Flow, Host, need_programs, wait_until
 
 
 class LifeTest(unittest.TestCase):
@@ -18,39 +15,13 @@ class LifeTest(unittest.TestCase):
         self.addCleanup(self.host.close)
         self.host.mount()
 
-    def say(self, guest, name, port):
-        """A word from the host to the guest and one back show that it works."""
-        reader = guest.start_command(f"cat /mnt/vchan/0/{port}")
-        self.host.check(f"echo there >files/{name}/{port}")
-        self.assertEqual(reader.wait(), (0, b"there\n", b""))
-        sender = guest.start_command(f"echo back >/mnt/vchan/0/{port + 1}")
-        self.assertEqual(self.host.check(f"cat files/{name}/{port + 1}"), "back")
-        self.assertEqual(sender.wait().status, 0)
-
-    def flow(self, guest, name, port):
-        """Bytes that run from a guest to the host until it is told otherwise; how many have come is in a file."""
-        guest.start_command(f"dd if=/dev/zero of=/mnt/vchan/0/{port} bs=64k")
-        reading = self.host.start(f"exec dd if=files/{name}/{port} of=flow{port} bs=64k")
-        path = os.path.join(self.host.directory, f"flow{port}")
-        wait_until(lambda: os.path.exists(path) and os.path.getsize(path) > SECOND_BYTES, self.host.log)
-        return reading, path
-
-    def goes_on(self, path):
-        """The bytes still come."""
-        before = os.path.getsize(path)
-        wait_until(lambda: os.path.getsize(path) > before + SECOND_BYTES, f"{path} gets no more")
-
-    def nothing_is_left(self, count=0):
-        """So many channels are there, and the memory of the others is free."""
-        wait_until(lambda: len(self.host.channels()) == count, lambda: self.host.channels())
-
     def test_a_device_is_plugged_unplugged_and_plugged_again(self):
         guest = self.host.boot("web", device=False)
         self.assertNotEqual(guest.run("vchanctl info").status, 0)
         for port in (5000, 5010):
             device = guest.plug(self.host.socket("web"))
             self.host.wait_attached(guest)
-            self.say(guest, "web", port)
+            self.host.say(guest, port)
             reading = self.host.start(f"cat files/web/{port + 2}")
             open_end = guest.start_command(f"exec 3>/mnt/vchan/0/{port + 2}; echo first >&3; read go; echo second >&3")
             wait_until(lambda: [one["state"] for one in self.host.channels()] == ["connected"], lambda: self.host.channels())
@@ -58,11 +29,11 @@ class LifeTest(unittest.TestCase):
             self.assertEqual(reading.communicate(timeout=30)[0], b"first\n")
             open_end.write(b"go\n")
             self.assertNotEqual(open_end.wait().status, 0)
-            self.nothing_is_left()
+            self.host.wait_channels()
 
     def test_a_guest_that_is_killed_frees_all_and_loses_nothing_sent(self):
         web, db = self.host.boot("web", "db")
-        _, path = self.flow(db, "db", 6000)
+        others = Flow(self.host, db, 6000)
         reading = self.host.start("exec 3<files/web/5000; echo open; read go; cat <&3")
         web.start_command("(echo last words; sleep 1000) >/mnt/vchan/0/5000")
         self.assertEqual(reading.stdout.readline(), b"open\n")
@@ -70,25 +41,25 @@ class LifeTest(unittest.TestCase):
         web.kill()
         out, _ = reading.communicate(b"go\n", 30)
         self.assertEqual(out, b"last words\n")
-        self.goes_on(path)
-        self.nothing_is_left(count=1)
-        self.say(self.host.boot("web"), "web", 5000)
+        others.goes_on()
+        self.host.wait_channels(1)
+        self.host.say(self.host.boot("web"), 5000)
 
     def test_a_guest_that_is_reset_under_load_comes_back(self):
         web, db = self.host.boot("web", "db")
-        reading, _ = self.flow(web, "web", 5000)
-        _, path = self.flow(db, "db", 6000)
+        own = Flow(self.host, web, 5000)
+        others = Flow(self.host, db, 6000)
         web.reset()
-        reading.communicate(timeout=60)
-        self.goes_on(path)
+        own.ended()
+        others.goes_on()
         web.wait_up()
         self.host.wait_attached(web)
-        self.nothing_is_left(count=1)
-        self.say(web, "web", 5000)
+        self.host.wait_channels(1)
+        self.host.say(web, 5000)
 
     def test_a_guest_that_stands_still_goes_on_where_it_was(self):
         web, db = self.host.boot("web", "db")
-        _, path = self.flow(db, "db", 6000)
+        others = Flow(self.host, db, 6000)
         web.check("head -c 8m /dev/urandom >/tmp/bulk")
         digest = web.check("sha256sum </tmp/bulk")
         reading = self.host.start("sha256sum <files/web/5000")
@@ -97,7 +68,7 @@ class LifeTest(unittest.TestCase):
                                if "web" in str(ring)), lambda: self.host.json("stats"))
         web.pause()
         for _ in range(3):
-            self.goes_on(path)
+            others.goes_on()
             self.host.check("vchanctl rebalance")
             time.sleep(0.5)
         self.assertIsNone(reading.poll())
@@ -107,22 +78,22 @@ class LifeTest(unittest.TestCase):
     def test_an_agent_that_is_killed_comes_back(self):
         guest = self.host.boot("web")
         for port in (5000, 5010):
-            reading, _ = self.flow(guest, "web", port)
+            flow = Flow(self.host, guest, port)
             guest.check("killall -9 vchan-agent")
-            reading.communicate(timeout=30)
+            flow.ended()
             self.host.wait_attached(guest)
-            self.nothing_is_left()
-            self.say(guest, "web", port + 2)
+            self.host.wait_channels()
+            self.host.say(guest, port + 2)
 
     def test_programs_that_are_killed_free_their_channels(self):
         guest = self.host.boot("web")
-        reading, _ = self.flow(guest, "web", 5000)
-        guest.check("killall -9 dd")
-        reading.communicate(timeout=30)
-        self.nothing_is_left()
-        _, _ = self.flow(guest, "web", 5001)
+        flow = Flow(self.host, guest, 5000)
+        flow.stop()
+        self.host.wait_channels()
+        flow = Flow(self.host, guest, 5001)
         guest.check("killall -9 vchanfs")
-        self.nothing_is_left()
+        flow.ended()
+        self.host.wait_channels()
 
     def test_three_guests_have_channels_with_each_other(self):
         guests = self.host.boot("web", "db", "mail")

@@ -216,18 +216,24 @@ static void write_config(const struct vm_bench *bench, const char *policy, char 
         children_fail("vm: too long a configuration");
 }
 
+/* A socket of a guest in the broker's directory. */
+static void guest_path(const struct vm_bench *bench, unsigned number, const char *folder,
+                       const char *ending, char path[PATH_MAX])
+{
+    if (snprintf(path, PATH_MAX, "%s/%s%s%s", bench->broker.directory, folder, bench->names[number],
+                 ending) >= PATH_MAX)
+        children_fail("%s: too long a path", bench->broker.directory);
+}
+
 static void boot(struct vm_bench *bench, unsigned number)
 {
     char tool[PATH_MAX], socket[PATH_MAX], commands[PATH_MAX];
     char *name = bench->names[number];
 
-    snprintf(name, sizeof(bench->names[number]), "guest%u", number);
     format(tool, sizeof(tool), bench->source, "packaging/guest-run");
-    if (snprintf(socket, sizeof(socket), "%s/guests/default/%s.sock", bench->broker.directory,
-                 name) >= (int)sizeof(socket) ||
-        snprintf(commands, sizeof(commands), "%s/%s.commands", bench->broker.directory, name) >=
-            (int)sizeof(commands))
-        children_fail("%s: too long a path", bench->broker.directory);
+    snprintf(name, sizeof(bench->names[number]), "guest%u", number);
+    guest_path(bench, number, "guests/default/", ".sock", socket);
+    guest_path(bench, number, "", ".commands", commands);
     children_remove_at_end(commands);
     const char *const argv[] = {tool,         "--name",  name,         "--socket",   socket,
                                 "--commands", commands,  "--image",    bench->image, "--memory",
@@ -322,7 +328,7 @@ int mode_vm(struct report *report, const struct mode_options *options)
     vm_link_host(&bench.links[0], "host");
     for (unsigned i = 1; i <= bench.guests; i++) {
         char path[PATH_MAX];
-        snprintf(path, sizeof(path), "%s/%s.commands", bench.broker.directory, bench.names[i]);
+        guest_path(&bench, i, "", ".commands", path);
         vm_link_guest(&bench.links[i], bench.names[i], path, "exec vchan-bench vm-worker", BOOT_MS);
     }
     tell_flows(&bench);

@@ -4,7 +4,7 @@
  *
  *     numbers             0, 1, 2, ... as 64-bit words on standard output, until that is closed
  *     numbers COUNT       so many of them
- *     numbers --check     reads them; prints a line for every 8192 of them (64 KiB) that were right, and
+ *     numbers --check     reads them; prints a line for every 8192 (64 KiB) that were right, and
  *                         their number at the end of file. 1 at the first wrong one, or a torn one.
  */
 #include <inttypes.h>

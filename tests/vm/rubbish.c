@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a hostile root in a guest can do to the region and to the device. It goes past the agent: sysfs
- * lets root map the BARs.
+ * What a hostile root in a guest can do to the region and to the device. It goes past the agent:
+ * sysfs lets root map the BARs.
  *
  *     rubbish WHAT SECONDS SEED
  *
@@ -168,7 +168,8 @@ static void do_it(struct device *device, const char *what, uint64_t mailbox)
     } else if (strcmp(what, "region") == 0) {
         scribble(device, 0, device->region_bytes);
     } else if (strcmp(what, "requests") == 0) {
-        __atomic_store_n(&own_peer(device)->request, (uint32_t)chance(UINT32_MAX), __ATOMIC_RELEASE);
+        __atomic_store_n(&own_peer(device)->request, (uint32_t)chance(UINT32_MAX),
+                         __ATOMIC_RELEASE);
         ring(device, LAYOUT_PEER_HOST << 16);
     } else if (strcmp(what, "doorbells") == 0) {
         ring(device, (uint32_t)(chance(header->peer_count) << 16 | chance(64)));

@@ -31,6 +31,8 @@ static const struct mode modes[] = {
     {"resize", mode_resize, true, false,
      "the writer's pauses while its ring grows, shrinks and moves"},
     {"alloc", mode_alloc, true, false, "the allocator, by the number of live extents"},
+    {"rebalance", mode_rebalance, false, true,
+     "what moving memory pays: the same loads under several policies"},
     {"load", mode_load, false, false, "uneven, moving load on a few channels of a running broker"},
 };
 #define MODES (sizeof(modes) / sizeof(modes[0]))
@@ -44,7 +46,7 @@ static void print_help(FILE *out)
     for (size_t i = 0; i < MODES; i++)
         fprintf(out, "  %-10s %s\n", modes[i].name, modes[i].help);
     fprintf(out,
-            "  %-10s all of these but load\n"
+            "  %-10s all of these but load and rebalance\n"
             "\n"
             "  --json           one JSON object on standard output\n"
             "  --seconds S      how long to measure, about (each mode has its default)\n"

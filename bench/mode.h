@@ -47,6 +47,7 @@ mode_run mode_open;
 mode_run mode_resize;
 mode_run mode_alloc;
 mode_run mode_load;
+mode_run mode_rebalance;
 mode_run mode_vm;
 mode_run mode_sim;
 

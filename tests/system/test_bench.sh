@@ -61,6 +61,11 @@ run "load moves bytes on every channel" \
     '.load.phases | length >= 3 and
      ([.[] | select(.load == "hot" and .mb_per_s > 0)] | length >= 3)' \
     load --channels 3 --seconds 1.5
+run "rebalance runs all policies in turn, memory follows what is used" \
+    '.rebalance | (.loads | map(.policy) == ["static", "default"]) and
+     ([.loads[] | select(.load == "constant" and .mb_per_s > 0 and .jain > 0)] | length == 2) and
+     ([.loads[] | select(.apart_mb < 2)] | length == 2)' \
+    rebalance --channels 4 --loads constant --policies static,default --seconds 1 --rounds 1
 
 "$bench" nonsense >/dev/null 2>&1
 [ $? -eq 2 ] || fail "a mode that does not exist is not refused with 2"

@@ -253,8 +253,7 @@ int device_refuse_busy(struct connection *connection, const struct zone *zone,
                              device->name, count, device->zone, ended(&open));
 }
 
-void device_close_channels(struct connection *connection, const struct zone *zone,
-                           uint32_t domain)
+void device_close_channels(struct connection *connection, const struct zone *zone, uint32_t domain)
 {
     const struct channels *channels = &connection->broker->channels;
     struct cds_lfht_iter iterator;

@@ -32,7 +32,6 @@ int device_refuse_busy(struct connection *connection, const struct zone *zone,
                        const struct proto_domain_device *device);
 
 /* Closes them: the domain's ends see it and let go, the others read what is left. */
-void device_close_channels(struct connection *connection, const struct zone *zone,
-                           uint32_t domain);
+void device_close_channels(struct connection *connection, const struct zone *zone, uint32_t domain);
 
 #endif

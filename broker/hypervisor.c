@@ -73,8 +73,8 @@ static void answer_sentence(struct hypervisor *hypervisor, struct request *reque
 static struct request *oldest(struct hypervisor *hypervisor)
 {
     return cds_list_empty(&hypervisor->requests)
-             ? NULL
-             : cds_list_entry(hypervisor->requests.next, struct request, link);
+               ? NULL
+               : cds_list_entry(hypervisor->requests.next, struct request, link);
 }
 
 /* For the oldest request; off without any. */
@@ -150,9 +150,8 @@ int hypervisor_serve(struct connection *connection, const struct proto_message *
     struct hypervisor *hypervisor = connection->broker->hypervisor;
 
     if (hypervisor->helper && hypervisor->helper != connection)
-        return connection_refuse(connection, -EBUSY,
-                                 "a helper for \"%s\" serves already: pid %u", hypervisor->name,
-                                 hypervisor->helper->pid);
+        return connection_refuse(connection, -EBUSY, "a helper for \"%s\" serves already: pid %u",
+                                 hypervisor->name, hypervisor->helper->pid);
     snprintf(hypervisor->name, sizeof(hypervisor->name), "%s", request->name);
     if (hypervisor->helper) {
         roster_complete(connection->broker, &hypervisor->roster);
@@ -198,7 +197,8 @@ int hypervisor_done(struct connection *connection, const struct proto_message *m
     if (hypervisor->helper != connection)
         return refuse_stranger(connection);
     /* One that is not found has been answered: it took too long. */
-    cds_list_for_each_entry(request, &hypervisor->requests, link) {
+    cds_list_for_each_entry(request, &hypervisor->requests, link)
+    {
         if (request->number != done->request)
             continue;
         answer(hypervisor, request, done->err, &done->text);
@@ -230,9 +230,9 @@ int hypervisor_device(struct connection *connection, const struct proto_message 
 
 static int refuse_without_helper(struct connection *connection)
 {
-    return connection_refuse(connection, -ENOTCONN,
-                             "nobody here speaks to libvirt: vchan-libvirt is not connected; "
-                             START_HELPER);
+    return connection_refuse(
+        connection, -ENOTCONN,
+        "nobody here speaks to libvirt: vchan-libvirt is not connected; " START_HELPER);
 }
 
 static int check_asker(struct connection *connection, const struct hypervisor *hypervisor)
@@ -240,8 +240,8 @@ static int check_asker(struct connection *connection, const struct hypervisor *h
     const struct request *request;
     uint32_t mine = 0;
 
-    cds_list_for_each_entry(request, &hypervisor->requests, link)
-        mine += request->asker == connection;
+    cds_list_for_each_entry(request, &hypervisor->requests, link) mine +=
+        request->asker == connection;
     if (hypervisor->request_count >= HYPERVISOR_REQUESTS_MAX ||
         mine >= HYPERVISOR_REQUESTS_A_CLIENT)
         return connection_refuse(connection, -EBUSY,
@@ -299,7 +299,8 @@ int hypervisor_ask(struct connection *connection, const struct proto_message *me
                    id == PROTO_DOMAIN_ATTACH ? "attaches" : "detaches", device.name, device.zone);
     if (id == PROTO_DOMAIN_ATTACH)
         return forward(connection, message,
-                       force ? PROTO_HYPERVISOR_ATTACH_UNCHECKED : PROTO_HYPERVISOR_ATTACH, &device);
+                       force ? PROTO_HYPERVISOR_ATTACH_UNCHECKED : PROTO_HYPERVISOR_ATTACH,
+                       &device);
     device_close_channels(connection, zone, device.domain);
     return forward(connection, message, PROTO_HYPERVISOR_DETACH, &device);
 }
@@ -311,9 +312,8 @@ void hypervisor_left(struct connection *connection)
 
     if (!hypervisor)
         return;
-    cds_list_for_each_entry(request, &hypervisor->requests, link)
-        if (request->asker == connection)
-            request->asker = NULL;
+    cds_list_for_each_entry(request, &hypervisor->requests, link) if (request->asker == connection)
+        request->asker = NULL;
     if (hypervisor->helper != connection)
         return;
     hypervisor->helper = NULL;

@@ -24,10 +24,10 @@ void roster_safe_name(const char *text, char *name)
     if (isdigit((unsigned char)text[0]) || text[0] == '.' || !text[0])
         n = (size_t)snprintf(name, PROTO_NAME_BYTES, "vm-");
     for (; *text && n < PROTO_NAME_BYTES - 1; text++)
-        name[n++] = (unsigned char)*text < 0x80 &&
-                            (isalnum((unsigned char)*text) || strchr("._-", *text))
-                        ? *text
-                        : '_';
+        name[n++] =
+            (unsigned char)*text < 0x80 && (isalnum((unsigned char)*text) || strchr("._-", *text))
+                ? *text
+                : '_';
     name[n] = '\0';
 }
 
@@ -266,8 +266,7 @@ static bool is_in_use(const struct broker *broker, uint32_t number)
 
 /* The number that the entry should have now; its own if it may stay. */
 static uint32_t better_number(struct broker *broker, struct roster *roster,
-                              const struct roster_entry *entry,
-                              const struct config_domain *section)
+                              const struct roster_entry *entry, const struct config_domain *section)
 {
     uint32_t number = entry->number;
 
@@ -282,8 +281,8 @@ void roster_reconsider(struct broker *broker, struct roster *roster)
 {
     for (size_t i = 0; i < roster->count; i++) {
         struct roster_entry *entry = &roster->entries[i];
-        const struct config_domain *section = section_of(&broker->config, entry->uuid,
-                                                         entry->reported);
+        const struct config_domain *section =
+            section_of(&broker->config, entry->uuid, entry->reported);
         uint32_t number = better_number(broker, roster, entry, section);
         if (is_gone(entry))
             continue;

@@ -89,4 +89,7 @@ int ctl_open(struct ctl *ctl);
  * number. */
 int ctl_domain(uint32_t *domain);
 
+/* Of the memory for data, what is in rings. A broker that contradicts itself: 0. */
+uint64_t ctl_used_bytes(const struct proto_broker_info *info);
+
 #endif

@@ -111,8 +111,8 @@ static int follow_write(const struct ctl *ctl, const struct proto_decision *d,
     printf("%s  %u.%u %s->%s:%u  %s -> %s  %s %s", quantity_time(d->time_ns).text, d->channel,
            d->ring, names_text(names, d->sender_domain).text,
            names_text(names, d->receiver_domain).text, d->port,
-           decision_extent_text(d->from_offset, d->from_bytes).text,
-           decision_to_text(d).text, d->trigger, decision_outcome_text(d->outcome));
+           decision_extent_text(d->from_offset, d->from_bytes).text, decision_to_text(d).text,
+           d->trigger, decision_outcome_text(d->outcome));
     if (d->outcome == PROTO_OUTCOME_DONE)
         printf(" in %s", quantity_duration(d->took_ns).text);
     printf(": %s\n", d->reason);

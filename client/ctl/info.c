@@ -5,6 +5,11 @@
 #include "client/ctl/quantity.h"
 #include "client/ctl/text.h"
 
+uint64_t ctl_used_bytes(const struct proto_broker_info *info)
+{
+    return info->data_bytes > info->free_bytes ? info->data_bytes - info->free_bytes : 0;
+}
+
 static int load(struct ctl *ctl, struct proto_broker_info *info)
 {
     int r = broker_link_call(&ctl->link, PROTO_BROKER_INFO, NULL, 0, info, sizeof(*info));
@@ -28,6 +33,7 @@ static struct json *info_json(const struct proto_broker_info *info)
     json_set_number(object, "free_bytes", info->free_bytes);
     json_set_number(object, "largest_free_bytes", info->largest_free_bytes);
     json_set_number(object, "fragmentation_permille", info->fragmentation_permille);
+    json_set_number(object, "used_bytes", ctl_used_bytes(info));
     json_set_number(object, "resident_bytes", info->resident_bytes);
     json_set_number(object, "domains", info->domains);
     json_set_number(object, "channels", info->channels);
@@ -58,6 +64,7 @@ static void info_print(const struct proto_broker_info *info)
            several ? " of any zone" : "", quantity_size(info->largest_free_bytes).text);
     printf("fragmentation  %u.%u%%%s\n", info->fragmentation_permille / 10,
            info->fragmentation_permille % 10, several ? " in the worst zone" : "");
+    printf("in use         %s\n", quantity_size(ctl_used_bytes(info)).text);
     printf("resident       %s\n", quantity_size(info->resident_bytes).text);
     printf("domains        %u\n", info->domains);
     printf("channels       %u of at most %u\n", info->channels, info->channels_max);
@@ -93,15 +100,17 @@ const struct ctl_command info_command = {
             "  free           of the data section; no single ring can get more than the\n"
             "                 largest run at once\n"
             "  fragmentation  the part of the free memory outside its largest run\n"
-            "  resident       what the host really spends on the region now\n"
+            "  in use         of the data section: the memory of the rings\n"
+            "  resident       what the host really spends on the region now: what is in use,\n"
+            "                 a page for each channel, and the header\n"
             "  moves          generations published: each resize or move of a ring\n"
             "With several zones, memory is their sum, the largest run that of any zone, and\n"
             "the fragmentation that of the worst.\n"
             "\n"
             "JSON: {version, policy, uptime_ns, region_bytes, data_bytes, free_bytes,\n"
-            "largest_free_bytes, fragmentation_permille, resident_bytes, domains, channels,\n"
-            "channels_max, connections, zones, rounds, moves, grace_periods, pinned, opens,\n"
-            "closes}.\n",
+            "largest_free_bytes, fragmentation_permille, used_bytes, resident_bytes, domains,\n"
+            "channels, channels_max, connections, zones, rounds, moves, grace_periods,\n"
+            "pinned, opens, closes}.\n",
     .options = CTL_OPTION_WATCH,
     .run = info_run,
 };

@@ -51,6 +51,13 @@ struct map_zone map_zone(const struct proto_extent_info *extents, size_t count)
     return zone;
 }
 
+unsigned map_fragmentation_permille(const struct map_zone *zone)
+{
+    if (zone->free_bytes == 0)
+        return 0;
+    return 1000 - (unsigned)(1000.0 * (double)zone->largest_free_bytes / (double)zone->free_bytes);
+}
+
 struct map_scale map_scale(const struct proto_extent_info *extents, size_t count, size_t cells_max)
 {
     struct map_scale scale = {.cell_bytes = LAYOUT_BLOCK_BYTES};

@@ -43,6 +43,9 @@ struct map_zone {
  * take those of one zone. */
 struct map_zone map_zone(const struct proto_extent_info *extents, size_t count);
 
+/* The part of the free memory outside its largest run, rounded up; 0: there is one run or none. */
+unsigned map_fragmentation_permille(const struct map_zone *zone);
+
 /* The smallest cells with which everything in use fits into cells_max. */
 struct map_scale map_scale(const struct proto_extent_info *extents, size_t count, size_t cells_max);
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "client/ctl/ctl.h"
 #include "client/ctl/json.h"
@@ -10,6 +11,7 @@
 #include "client/ctl/names.h"
 #include "client/ctl/quantity.h"
 #include "client/ctl/table.h"
+#include "client/ctl/text.h"
 
 #define STRIP_LINES_MAX 8u
 
@@ -18,7 +20,41 @@ struct picture {
     struct broker_items extents; /* proto_extent_info, by zone and offset */
     struct proto_broker_info info;
     uint32_t *letters; /* of each extent */
+    bool by_channel;   /* what has a colour: a channel, or the owner's domain */
+    uint32_t *keys;    /* those that have one, sorted; what is the n-th has the n-th colour */
+    size_t key_count;
 };
+
+static uint32_t key_of(const struct picture *picture, const struct proto_extent_info *extent)
+{
+    return picture->by_channel ? extent->channel : extent->owner_domain;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static int collect_keys(struct picture *picture)
+{
+    const struct proto_extent_info *extents = picture->extents.items;
+    size_t used = 0, kept = 0;
+
+    picture->keys = calloc(picture->extents.count + 1, sizeof(*picture->keys));
+    if (!picture->keys)
+        return -ENOMEM;
+    for (size_t i = 0; i < picture->extents.count; i++)
+        if (extents[i].kind != PROTO_EXTENT_FREE)
+            picture->keys[used++] = key_of(picture, &extents[i]);
+    qsort(picture->keys, used, sizeof(*picture->keys), compare_keys);
+    for (size_t i = 0; i < used; i++)
+        if (kept == 0 || picture->keys[kept - 1] != picture->keys[i])
+            picture->keys[kept++] = picture->keys[i];
+    picture->key_count = kept;
+    return 0;
+}
 
 static int picture_load(struct picture *picture, struct broker_link *link)
 {
@@ -35,7 +71,7 @@ static int picture_load(struct picture *picture, struct broker_link *link)
     picture->extents.count =
         map_order(picture->extents.items, picture->extents.count, picture->info.data_bytes);
     picture->letters = calloc(picture->extents.count + 1, sizeof(*picture->letters));
-    return picture->letters ? 0 : -ENOMEM;
+    return picture->letters ? collect_keys(picture) : -ENOMEM;
 }
 
 static void picture_deinit(struct picture *picture)
@@ -43,6 +79,7 @@ static void picture_deinit(struct picture *picture)
     names_deinit(&picture->names);
     broker_items_deinit(&picture->extents);
     free(picture->letters);
+    free(picture->keys);
 }
 
 static const char *kind_text(uint32_t kind)
@@ -79,46 +116,93 @@ static int write_json(const struct picture *picture, bool indented)
     return json_write(object, stdout, indented);
 }
 
-/* The colour a ring has in the strip and the legend: one of six, another one for each turn of the
- * alphabet. */
-static unsigned colour_of(uint32_t letter)
+/* Six colours, and six brighter ones, then again. */
+static unsigned colour_of(const struct picture *picture, uint32_t key)
 {
-    return 31 + (letter + letter / MAP_LETTERS) % 6;
+    const uint32_t *found =
+        bsearch(&key, picture->keys, picture->key_count, sizeof(*picture->keys), compare_keys);
+    const unsigned n = found ? (unsigned)((found - picture->keys) % 12) : 0;
+
+    return n < 6 ? 31 + n : 91 + n - 6;
 }
 
-static void print_cell(const struct map_cell *cell, bool colour)
+/* colours: by letter. Memory in use is in reverse, that of old generations in faint letters. */
+static void print_cell(const struct map_cell *cell, const unsigned *colours, bool colour)
 {
-    if (!colour || cell->letter == UINT32_MAX)
+    if (!colour || cell->character == MAP_SEVERAL)
         putchar(cell->character);
+    else if (cell->letter == UINT32_MAX)
+        printf("\033[2m%c\033[0m", cell->character);
     else if (cell->character >= 'a')
-        printf("\033[2;%um%c\033[0m", colour_of(cell->letter), cell->character);
+        printf("\033[2;%um%c\033[0m", colours[cell->letter], cell->character);
     else
-        printf("\033[7;%um%c\033[0m", colour_of(cell->letter), cell->character);
+        printf("\033[7;%um%c\033[0m", colours[cell->letter], cell->character);
 }
 
-static int print_strip(const struct proto_extent_info *extents, const struct map_zone *zone,
-                       const uint32_t *letters, const struct ctl *ctl)
+static void print_cells(const struct map_cell *cells, size_t count, const unsigned *colours,
+                        const struct ctl *ctl)
 {
-    struct map_scale scale = map_scale(extents, zone->count, (size_t)ctl->width * STRIP_LINES_MAX);
-    struct map_cell *cells = calloc(scale.cell_count + 1, sizeof(*cells));
-    uint64_t shown_bytes = scale.cell_count * scale.cell_bytes;
-
-    if (!cells)
-        return -ENOMEM;
-    map_draw(extents, zone->count, letters, &scale, cells);
-    printf("%s for data, %s free, the largest run %s; one character is %s\n",
-           quantity_size(zone->data_bytes).text, quantity_size(zone->free_bytes).text,
-           quantity_size(zone->largest_free_bytes).text, quantity_size(scale.cell_bytes).text);
-    for (size_t i = 0; i < scale.cell_count; i++) {
-        print_cell(&cells[i], ctl->colour);
-        if ((i + 1) % ctl->width == 0 || i + 1 == scale.cell_count)
+    for (size_t i = 0; i < count; i++) {
+        print_cell(&cells[i], colours, ctl->colour);
+        if ((i + 1) % ctl->width == 0 || i + 1 == count)
             putchar('\n');
     }
-    if (shown_bytes < zone->data_bytes)
-        printf("%s%s free up to the end\n", scale.cell_count ? "then " : "",
-               quantity_size(zone->data_bytes - shown_bytes).text);
+}
+
+/* first: index of the zone's first extent. */
+static int print_strip(const struct picture *picture, size_t first, const struct map_zone *zone,
+                       const struct ctl *ctl)
+{
+    const struct proto_extent_info *extents =
+        (const struct proto_extent_info *)picture->extents.items + first;
+    const uint32_t *letters = picture->letters + first;
+    struct map_scale scale = map_scale(extents, zone->count, (size_t)ctl->width * STRIP_LINES_MAX);
+    struct map_cell *cells = calloc(scale.cell_count + 1, sizeof(*cells));
+    unsigned *colours = calloc(zone->count + 1, sizeof(*colours));
+    const uint64_t shown_bytes = scale.cell_count * scale.cell_bytes;
+    const unsigned fragmentation = map_fragmentation_permille(zone);
+
+    if (cells && colours) {
+        for (size_t i = 0; i < zone->count; i++)
+            if (letters[i] != UINT32_MAX)
+                colours[letters[i]] = colour_of(picture, key_of(picture, &extents[i]));
+        map_draw(extents, zone->count, letters, &scale, cells);
+        printf("%s for data, %s free, the largest run %s, fragmentation %u.%u%%; one character is "
+               "%s\n",
+               quantity_size(zone->data_bytes).text, quantity_size(zone->free_bytes).text,
+               quantity_size(zone->largest_free_bytes).text, fragmentation / 10, fragmentation % 10,
+               quantity_size(scale.cell_bytes).text);
+        print_cells(cells, scale.cell_count, colours, ctl);
+        if (shown_bytes < zone->data_bytes)
+            printf("%s%s free up to the end\n", scale.cell_count ? "then " : "",
+                   quantity_size(zone->data_bytes - shown_bytes).text);
+    }
+    int r = cells && colours ? 0 : -ENOMEM;
     free(cells);
-    return 0;
+    free(colours);
+    return r;
+}
+
+/* Whose colour is which, in lines of the width. */
+static void print_colours(const struct picture *picture, const struct ctl *ctl)
+{
+    size_t used = 0;
+
+    for (size_t i = 0; i < picture->key_count; i++) {
+        const uint32_t key = picture->keys[i];
+        struct name_text text = names_text(&picture->names, key);
+        if (picture->by_channel)
+            snprintf(text.text, sizeof(text.text), "channel %u", key);
+        const size_t columns = text_columns(text.text) + 3;
+        if (used > 0 && used + columns > ctl->width) {
+            putchar('\n');
+            used = 0;
+        }
+        printf("\033[7;%um %s \033[0m ", colour_of(picture, key), text.text);
+        used += columns;
+    }
+    if (used > 0)
+        putchar('\n');
 }
 
 static int print_legend(const struct proto_extent_info *extents, const struct map_zone *zone,
@@ -161,21 +245,26 @@ static int print_zones(const struct picture *picture, const struct ctl *ctl)
             printf("%szone %u: ", first ? "\n" : "", zone.zone);
         r = map_letters(extents + first, zone.count, letters);
         if (r == 0)
-            r = print_strip(extents + first, &zone, letters, ctl);
+            r = print_strip(picture, first, &zone, ctl);
         if (r == 0)
             r = print_legend(extents + first, &zone, letters, &picture->names, ctl);
         first += zone.count;
     }
+    if (r == 0 && ctl->colour)
+        print_colours(picture, ctl);
     return r;
 }
 
 static int map_run(struct ctl *ctl, int argc, char **argv)
 {
-    struct picture picture = {0};
-    int r = picture_load(&picture, &ctl->link);
+    struct picture picture = {.by_channel = ctl->by && strcmp(ctl->by, "channel") == 0};
+    int r;
 
     (void)argc;
     (void)argv;
+    if (ctl->by && !picture.by_channel && strcmp(ctl->by, "domain") != 0)
+        return ctl_usage("--by=%s: it is domain or channel", ctl->by);
+    r = picture_load(&picture, &ctl->link);
     if (r == 0)
         r = ctl->json ? write_json(&picture, !(ctl->options & CTL_OPTION_WATCH))
                       : print_zones(&picture, ctl);
@@ -186,20 +275,23 @@ static int map_run(struct ctl *ctl, int argc, char **argv)
 const struct ctl_command map_command = {
     .name = "map",
     .arguments = "",
-    .summary = "the data section drawn as text: which ring lies where",
+    .summary = "the data section drawn: which ring lies where",
     .help = "A strip as wide as the terminal (COLUMNS where there is none, else 80) and at\n"
             "most 8 lines high, up to the last memory in use. Each ring has a letter, in\n"
             "lower case for the memory of an old generation that is not free yet; '.' is\n"
             "free, '#' several rings in one character. The legend lists the extents by\n"
             "offset; letters repeat after 26 rings. With several zones there is a strip and\n"
             "a legend for each; zones have numbers, from 0 in the order of vchand.conf.\n"
-            "Domain 0 only.\n"
+            "Where there are colours each domain has one, or with --by=channel each\n"
+            "channel; the last line says which. Domain 0 only.\n"
+            "\n"
+            "fragmentation: the part of the free memory outside its largest run.\n"
             "\n"
             "JSON: {data_bytes, free_bytes, largest_free_bytes, \"extents\": [{offset_bytes,\n"
             "size_bytes, kind, zone, channel, ring, owner_domain, owner_domain_name}]}.\n"
             "data_bytes and free_bytes are sums over the zones, largest_free_bytes is the\n"
             "largest run of any; offset_bytes starts at 0 in each. kind: \"free\" (then\n"
             "without the four last), \"ring\", \"old\".\n",
-    .options = CTL_OPTION_WATCH,
+    .options = CTL_OPTION_WATCH | CTL_OPTION_BY,
     .run = map_run,
 };

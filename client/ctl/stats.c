@@ -14,6 +14,7 @@
 struct sample {
     struct names names;
     struct broker_items rings; /* proto_ring_info: those that are to be shown */
+    struct proto_broker_info info;
     uint64_t now_ns;
 };
 
@@ -66,6 +67,17 @@ static void keep_those_that_pass(struct broker_items *items, const struct channe
     items->count = kept;
 }
 
+static struct json *memory_json(const struct proto_broker_info *info)
+{
+    struct json *object = json_new_object();
+
+    json_set_number(object, "region_bytes", info->region_bytes);
+    json_set_number(object, "data_bytes", info->data_bytes);
+    json_set_number(object, "used_bytes", ctl_used_bytes(info));
+    json_set_number(object, "resident_bytes", info->resident_bytes);
+    return object;
+}
+
 static int write_json(const struct ctl *ctl, const struct sample *sample)
 {
     const struct proto_ring_info *rings = sample->rings.items;
@@ -81,6 +93,7 @@ static int write_json(const struct ctl *ctl, const struct sample *sample)
         json_push(array, ring);
     }
     json_set(object, "rings", array);
+    json_set(object, "memory", memory_json(&sample->info));
     return json_write(object, stdout, !(ctl->options & CTL_OPTION_WATCH));
 }
 
@@ -141,6 +154,10 @@ static int write_table(const struct ctl *ctl, const struct sample *sample)
         add_row(&table, ctl, sample, &rings[i]);
     r = table_print(&table, stdout, ctl->colour);
     table_deinit(&table);
+    printf("memory: %s in use, %s resident, of %s for data\n",
+           quantity_size(ctl_used_bytes(&sample->info)).text,
+           quantity_size(sample->info.resident_bytes).text,
+           quantity_size(sample->info.data_bytes).text);
     return r;
 }
 
@@ -215,6 +232,10 @@ static int sample_load(struct ctl *ctl, struct sample *sample, const char *which
 
     if (r < 0)
         return ctl_fail(ctl, r, "cannot list the domains");
+    r = broker_link_call(&ctl->link, PROTO_BROKER_INFO, NULL, 0, &sample->info,
+                         sizeof(sample->info));
+    if (r < 0)
+        return ctl_fail(ctl, r, "cannot ask the broker about its memory");
     r = which ? names_parse_filter(&sample->names, which, &filter) : 0;
     if (r == -EINVAL)
         return ctl_usage("%s: not a channel number, nor a server's DOMAIN:PORT", which);
@@ -272,6 +293,8 @@ const struct ctl_command stats_command = {
             "  FLAGS           stalled: lacks space now. moving: an old extent is not free\n"
             "                  yet. pinned: because an end stays in an operation or was\n"
             "                  promised the space\n"
+            "  memory          the last line: what all rings have, and what the host spends\n"
+            "                  on the region for it, which follows\n"
             "\n"
             "JSON: {\"rings\": [{channel, ring, incarnation, port, state, sender_domain,\n"
             "sender_domain_name, sender_pid, receiver_domain, receiver_domain_name,\n"
@@ -279,9 +302,9 @@ const struct ctl_command stats_command = {
             "max_bytes, weight, bytes_held, high_water_bytes, bytes_sent, bytes_received,\n"
             "operations_sent, operations_received, stalls, stall_ns, sender_sleeps,\n"
             "receiver_sleeps, sender_doorbells, receiver_doorbells, resizes, idle_ns,\n"
-            "stalled, moving, pinned}]}. idle_ns null: never. With --watch one object a\n"
-            "line, and from the second sample of a ring on bytes_per_second and\n"
-            "operations_per_second.\n",
+            "stalled, moving, pinned}], \"memory\": {region_bytes, data_bytes, used_bytes,\n"
+            "resident_bytes}}. idle_ns null: never. With --watch one object a line, and from\n"
+            "the second sample of a ring on bytes_per_second and operations_per_second.\n",
     .options = CTL_OPTION_WATCH | CTL_OPTION_VERBOSE,
     .arguments_max = 1,
     .run = stats_run,

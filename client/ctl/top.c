@@ -64,8 +64,8 @@ const struct ctl_command top_command = {
     .name = "top",
     .arguments = "",
     .summary = "the rings by traffic, live: memory, stalls, and what moved",
-    .help = "On a terminal it takes the screen over; elsewhere, with --plain, or where TERM is\n"
-            "dumb, it prints a block a sample. Keys:\n"
+    .help = "On a terminal it takes the screen over; elsewhere, with --plain, or where TERM\n"
+            "is dumb, it prints a block a sample. Keys:\n"
             "\n"
             "  t s z b         sort by traffic, stalls, size, bytes held\n"
             "  r               the other way round\n"

@@ -254,8 +254,7 @@ static void say_broker(struct line *line, const struct top_view *view)
 
 static void say_memory(struct line *line, const struct proto_broker_info *info)
 {
-    const uint64_t used =
-        info->data_bytes > info->free_bytes ? info->data_bytes - info->free_bytes : 0;
+    const uint64_t used = ctl_used_bytes(info);
     char *const start = line->at + strlen("memory [");
 
     say(line, "memory [");

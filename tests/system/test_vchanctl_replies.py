@@ -135,6 +135,7 @@ RING  SENDER  RECEIVER  PORT    SIZE  GEN     HELD    HIGH   SENT   OPS  STALLS 
  0.0  web     host      5000  64 KiB    4  1.5 KiB  60 KiB  3 MiB  1.2M      12   3.4 ms      15     11    2 s  stalled moving
  0.1  host    web       5000   4 KiB    1        0       0      0     0       0        0       0      0  never  -
  1.0  7       web         80   4 KiB    1        0       0      0     0       0        0       0      0      0  -
+memory: 76 KiB in use, 96 KiB resident, of 1 MiB for data
 """)
 
     def test_stats_of_one_channel_have_everything(self):
@@ -177,6 +178,8 @@ ring 0.0, port 5000, the server sends, connected
             "sender_sleeps": 7, "receiver_sleeps": 8, "sender_doorbells": 5, "receiver_doorbells": 6,
             "resizes": 3, "idle_ns": 2 * S, "stalled": True, "moving": True, "pinned": False})
         self.assertIsNone(self.json("stats", "0")["rings"][1]["idle_ns"])
+        self.assertEqual(self.json("stats")["memory"], {"region_bytes": 2 * K * K, "data_bytes": K * K,
+                                                        "used_bytes": 76 * K, "resident_bytes": 96 * K})
 
     def test_info(self):
         self.assertEqual(self.succeed("info"), """\
@@ -186,6 +189,7 @@ uptime         4m05s
 region         2 MiB, 1 MiB of it for data
 free           948 KiB, the largest run 900 KiB
 fragmentation  5.1%
+in use         76 KiB
 resident       96 KiB
 domains        3
 channels       3 of at most 1024
@@ -196,7 +200,7 @@ pinned         1 rings whose old memory an end keeps
 """)
         info = self.json("info")
         self.assertEqual((info["fragmentation_permille"], info["moves"]), (51, 4))
-        self.assertEqual(len(info), 20)
+        self.assertEqual((info["used_bytes"], len(info)), (76 * K, 21))
 
     def test_info_of_several_zones_says_what_is_a_sum(self):
         self.broker.answers[proto.BROKER_INFO] = lambda body: INFO._replace(zones=2).pack()
@@ -222,6 +226,23 @@ TIME                     RING  SENDER  RECEIVER  PORT  FROM             TO      
         self.assertEqual(numbers(), list(range(11, 31)))
         self.assertEqual(numbers("-n", "2"), [29, 30])
         self.assertEqual(numbers("--lines=0"), list(range(1, 31)))
+
+    def test_history_of_one_channel_or_outcome(self):
+        self.history(decision(1), decision(2, 4), decision(3, channel=1, ring=1, port=80, receiver_domain=7),
+                     decision(4, 4, channel=1), decision(5))
+        numbers = lambda *options: [d["number"] for d in self.json("history", *options)["decisions"]]
+        self.assertEqual(numbers("1"), [3, 4])
+        self.assertEqual(numbers("web:5000"), [1, 2, 4, 5])
+        self.assertEqual(numbers("7:80"), [3])
+        self.assertEqual(numbers("--outcome=refused"), [2, 4])
+        self.assertEqual(numbers("--outcome=refused", "-n1"), [4])
+        self.assertEqual(numbers("--outcome=done", "0"), [1, 5])
+        self.fail_with(2, "--outcome=lost: it is published, done or refused", "history", "--outcome=lost")
+        self.fail_with(2, "x: not a channel number", "history", "x")
+        process = self.start("history", "--follow", "--outcome=refused", "--json")
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        self.assertEqual([json.loads(process.stdout.readline())["number"] for _ in range(2)], [2, 4])
 
     def test_history_in_json(self):
         done, refused, _ = self.json("history")["decisions"]
@@ -291,7 +312,7 @@ TIME                     RING  SENDER  RECEIVER  PORT  FROM             TO      
 
     def test_map(self):
         self.assertEqual(self.succeed("map", environment={**self.environment, "COLUMNS": "10"}), """\
-1 MiB for data, 948 KiB free, the largest run 948 KiB; one character is 4 KiB
+1 MiB for data, 948 KiB free, the largest run 948 KiB, fragmentation 0.0%; one character is 4 KiB
 ABcCCCCCCC
 CCCCCCCCC
 then 948 KiB free up to the end
@@ -301,6 +322,26 @@ B   1.0  7      0x1000   4 KiB  ring
 c   0.0  web    0x2000   4 KiB  old
 C   0.0  web    0x3000  64 KiB  ring
 """)
+
+    def test_map_has_a_colour_for_each_domain_or_channel(self):
+        coloured = self.succeed("map", "--color=always")
+        web, host, other = 32, 31, 33  # by number: 0, 3, 7
+        self.assertIn(f"\033[7;{host}mA\033[0m\033[7;{other}mB\033[0m\033[2;{web}mc\033[0m\033[7;{web}mC\033[0m", coloured)
+        self.assertTrue(coloured.endswith(
+            f"\033[7;{host}m host \033[0m \033[7;{web}m web \033[0m \033[7;{other}m 7 \033[0m \n"), coloured)
+        by_channel = self.succeed("map", "--color=always", "--by=channel")
+        self.assertIn("\033[7;31mA\033[0m\033[7;32mB\033[0m\033[2;31mc\033[0m\033[7;31mC\033[0m", by_channel)
+        self.assertIn(" channel 1 ", by_channel)
+        plain = re.sub("\033\\[[0-9;]*m", "", coloured)
+        self.assertEqual(plain.rsplit("\n", 2)[0] + "\n", self.succeed("map", "--color=never"))
+        self.fail_with(2, "--by=port: it is domain or channel", "map", "--by=port")
+        self.fail_with(2, "--color=sometimes: it is auto, always or never", "map", "--color=sometimes")
+
+    def test_map_says_how_fragmented_the_free_memory_is(self):
+        self.broker.list(proto.LIST_EXTENTS, [ExtentInfo(offset_bytes=0, size_bytes=24 * K),
+                                              ExtentInfo(offset_bytes=24 * K, size_bytes=8 * K, kind=1),
+                                              ExtentInfo(offset_bytes=32 * K, size_bytes=8 * K)])
+        self.assertIn("32 KiB free, the largest run 24 KiB, fragmentation 25.0%;", self.succeed("map"))
 
     def test_map_in_json(self):
         picture = self.json("map")
@@ -318,13 +359,13 @@ C   0.0  web    0x3000  64 KiB  ring
             ExtentInfo(offset_bytes=0, size_bytes=4 * K, kind=1, channel=0, ring=1, owner_domain=3),
             ExtentInfo(offset_bytes=4 * K, size_bytes=28 * K)])
         self.assertEqual(self.succeed("map"), """\
-zone 0: 32 KiB for data, 28 KiB free, the largest run 28 KiB; one character is 4 KiB
+zone 0: 32 KiB for data, 28 KiB free, the largest run 28 KiB, fragmentation 0.0%; one character is 4 KiB
 A
 then 28 KiB free up to the end
    RING  OWNER  OFFSET   SIZE  KIND
 A   0.1  web       0x0  4 KiB  ring
 
-zone 1: 64 KiB for data, 56 KiB free, the largest run 56 KiB; one character is 4 KiB
+zone 1: 64 KiB for data, 56 KiB free, the largest run 56 KiB, fragmentation 0.0%; one character is 4 KiB
 AA
 then 56 KiB free up to the end
    RING  OWNER  OFFSET   SIZE  KIND
@@ -342,8 +383,8 @@ A   9.0  7         0x0  8 KiB  ring
             self.broker.list(command, [])
         for command, key in (("list", "channels"), ("domains", "domains"), ("stats", "rings"),
                              ("history", "decisions")):
-            self.assertEqual(self.succeed(command).count("\n"), 1)
-            self.assertEqual(self.json(command), {key: []})
+            self.assertEqual(self.succeed(command).count("\n"), 2 if command == "stats" else 1)
+            self.assertEqual(self.json(command)[key], [])
 
     def test_version_tells_both(self):
         self.assertRegex(self.succeed("version"), r"^vchanctl \S+ \(control protocol 2\)\nvchand 0\.1\.0\n$")

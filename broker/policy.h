@@ -12,10 +12,11 @@
  *
  *   hungry    its producer stalls, and its consumer reads: it wants its size times grow_percent
  *             (pressure_percent when the producer lacks space at this moment), or what it had
- *             before it shrank not long ago, but not more than its consumer drains in horizon_ms.
- *             Beyond cache_bytes only while growing helps: the consumer runs empty at times (a
- *             reader that is always busy has enough in front of it), and the last growth made the
- *             stalls shorter.
+ *             before it shrank not long ago, but not more than its consumer drains in horizon_ms
+ *             at the best rate that it has lately shown; sixteen times that, if it has run empty
+ *             within horizon_ms, as it does before a burst. Beyond cache_bytes only while growing
+ *             helps: the consumer runs empty at times (a reader that is always busy has enough in
+ *             front of it), and the last growth made the stalls shorter.
  *   idle      nothing has gone through it for idle_ms: it wants its floor.
  *   surplus   it has needed no more than shrink_percent of its size for calm_ms: it wants twice
  *             what it needed.
@@ -36,15 +37,16 @@
  *   so equals get equal, and what stays free is what one ring of alpha weights holds: a ring that
  *   moves needs its new extent before it can give up the old one. Rings above their level by more
  *   than hysteresis_percent give to those below. Idle, surplus and unread rings give at once then,
- *   without the patience.
+ *   without the patience, and empty ones once nothing has gone through them for four periods.
  *
  *   Nothing changes within dwell_ms of the ring's last change, but that one that grew may grow
  *   again after grow_dwell_ms.
  *
- *   A growth needs one run of free memory (largest_free_bytes). One that would need a longer run
- *   takes what the longest holds, if that is worth a move; else one a round is planned all the
- *   same, for which the mover then moves others, and the rest wait. Shrinks may use the reserve:
- *   they give back more than they take.
+ *   A growth needs its new extent before the old one is free: the reserve lends all but a quarter
+ *   of itself for that. And it needs one run of free memory (largest_free_bytes). One that would
+ *   need a longer run takes what the longest holds, if that is worth a move; else one a round is
+ *   planned all the same, for which the mover then moves others, and the rest wait. Shrinks may
+ *   use the reserve: they give back more than they take.
  */
 #ifndef VCHAN_BROKER_POLICY_H
 #define VCHAN_BROKER_POLICY_H
@@ -138,6 +140,7 @@ struct policy_ring {
     uint64_t active_ns;   /* when a byte was last seen going in or out; 0: never */
     uint64_t received_ns; /* when a byte was last seen going out; when it was opened: nothing has */
     uint64_t stalled_ns;  /* when it last stalled; 0: never */
+    uint64_t drain_rate;  /* bytes a second, the best that its reader has lately shown */
     uint64_t starved_ns;  /* when its consumer was last seen to have nothing to read; 0: never */
     uint64_t changed_ns;  /* when its size last changed; when it was opened: never */
     uint64_t former_bytes;      /* what it had before it shrank lately; 0: it did not */
@@ -176,6 +179,7 @@ struct policy_input {
     struct policy_scratch *scratch; /* ring_count many */
     uint64_t *domain_scratch;       /* domain_count many */
     bool pressure; /* an extra round, somebody lacks space: grow, and make room for that, no more */
+    bool some;     /* there are others that matter: give what is free, and take from nobody */
     bool all_refusals; /* those recorded already, too */
 };
 

@@ -246,6 +246,7 @@ size_t policy_book_plan(struct policy_book *book, const struct policy_book_round
         .scratch = book->scratch,
         .domain_scratch = book->domain_scratch,
         .pressure = round->pressure,
+        .some = some,
         .all_refusals = round->all_refusals,
     };
     if (book->input.ring_count == 0)

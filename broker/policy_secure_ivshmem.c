@@ -2,9 +2,9 @@
 /*
  * Policy "secure-ivshmem": the rule of the Secure IVSHMEM project, as a baseline. Each round a ring
  * that was active gets one block more, and an idle one shrinks to four fifths; with inactive_ms,
- * one that has been idle for so long shrinks to its floor (that project closes such channels; here a
- * channel is never closed). Activity is all that it looks at: not stalls, not weights, not whether
- * anybody reads. Minimum, maximum, promise and quota hold.
+ * one that has been idle for so long shrinks to its floor (that project closes such channels; here
+ * a channel is never closed). Activity is all that it looks at: not stalls, not weights, not
+ * whether anybody reads. Minimum, maximum, promise and quota hold.
  *
  * Idle rings shrink in regular rounds only: between them an interval is too short to be idle in.
  */

@@ -2,9 +2,12 @@
 #include "broker/policy_track.h"
 
 #define NS_PER_MS 1000000u
+#define NS_PER_S 1000000000u
 
 /* So many make the smoothed rate. */
 #define RATE_LOOKS 8u
+/* Busy looks after which a slower consumer is known to be one. */
+#define DRAIN_LOOKS 4u
 /* A refusal is told again after this long, if it still holds. */
 #define REFUSAL_NS (60000ull * NS_PER_MS)
 /* Regular looks after a growth until it is judged: the first one still has stalls from before. */
@@ -77,12 +80,32 @@ static uint64_t stall_time(struct policy_track *track, const struct policy_look 
     return ns < track->ring.interval_ns ? ns : track->ring.interval_ns;
 }
 
+/*
+ * How fast the consumer can drain shows from look to look. While it has something to read all the
+ * time, what it drains is what it can, also when that is less than before.
+ */
+static void watch_drain(struct policy_track *track, const struct policy_look *look)
+{
+    const struct ring_sample *now = &look->sample, *last = &track->last;
+    uint64_t ns = max_u64(risen(look->now_ns, track->last_ns), NS_PER_MS);
+    uint64_t rate = (uint64_t)((unsigned __int128)risen(now->received_bytes, last->received_bytes) *
+                               NS_PER_S / ns);
+    bool busy = last->held_bytes > 0 && now->held_bytes > 0 &&
+                now->consumer_sleeps == last->consumer_sleeps;
+
+    if (rate > track->ring.drain_rate)
+        track->ring.drain_rate = rate;
+    else if (busy && look->regular)
+        track->ring.drain_rate -= (track->ring.drain_rate - rate) / DRAIN_LOOKS;
+}
+
 static void count(struct policy_track *track, const struct policy_look *look)
 {
     struct policy_ring *ring = &track->ring;
     const struct ring_sample *now = &look->sample;
     const struct ring_sample *start = &track->start;
 
+    watch_drain(track, look);
     ring->interval_ns = risen(look->now_ns, track->start_ns);
     ring->sent_bytes = risen(now->sent_bytes, start->sent_bytes);
     ring->received_bytes = risen(now->received_bytes, start->received_bytes);
@@ -168,7 +191,7 @@ static void smooth_rate(struct policy_track *track)
 {
     const struct policy_ring *ring = &track->ring;
     uint64_t ns = max_u64(ring->interval_ns, 1);
-    uint64_t now = (uint64_t)((unsigned __int128)ring->received_bytes * 1000000000 / ns);
+    uint64_t now = (uint64_t)((unsigned __int128)ring->received_bytes * NS_PER_S / ns);
 
     if (track->rate_looks < RATE_LOOKS)
         track->rate_looks++;
@@ -229,6 +252,8 @@ void policy_track_skip(struct policy_track *track, uint64_t until_ns)
         return;
     track->start = track->last;
     track->start_ns = track->last_ns = until_ns;
+    if (track->last.held_bytes == 0)
+        track->ring.received_ns = track->ring.starved_ns = until_ns;
 }
 
 void policy_track_decided(struct policy_track *track, const struct policy_decision *decision,

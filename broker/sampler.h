@@ -4,8 +4,8 @@
  * policy. Which rings are looked at in which round is said in broker/policy_book.h.
  *
  * The rebalancer's thread, registered with liburcu, but for sampler_attend. Everything is read
- * under RCU; what it remembers of a ring it keeps by the channel's number and incarnation, so that no
- * channel need tell it that it has gone.
+ * under RCU; what it remembers of a ring it keeps by the channel's number and incarnation, so that
+ * no channel need tell it that it has gone.
  */
 #ifndef VCHAN_BROKER_SAMPLER_H
 #define VCHAN_BROKER_SAMPLER_H

@@ -34,6 +34,7 @@ static const struct mode modes[] = {
     {"rebalance", mode_rebalance, false, true,
      "what moving memory pays: the same loads under several policies"},
     {"load", mode_load, false, false, "uneven, moving load on a few channels of a running broker"},
+    {"sim", mode_sim, false, true, "policies in simulated time, over generated and recorded loads"},
 };
 #define MODES (sizeof(modes) / sizeof(modes[0]))
 
@@ -46,7 +47,7 @@ static void print_help(FILE *out)
     for (size_t i = 0; i < MODES; i++)
         fprintf(out, "  %-10s %s\n", modes[i].name, modes[i].help);
     fprintf(out,
-            "  %-10s all of these but load and rebalance\n"
+            "  %-10s all of these but load, rebalance and sim\n"
             "\n"
             "  --json           one JSON object on standard output\n"
             "  --seconds S      how long to measure, about (each mode has its default)\n"

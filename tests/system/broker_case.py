@@ -36,13 +36,20 @@ class BrokerCase(VchanctlCase):
             file.write(self.configuration)
         self.log = open(os.path.join(self.directory, "log"), "w+", encoding="utf-8")
         self.addCleanup(self.log.close)
-        self.broker = subprocess.Popen([os.path.join(BIN, "vchand"), "--config", configuration],
+        self.arguments = ["--config", configuration]
+        self.broker = None
+        self.addCleanup(self.stop_broker)
+        self.start_broker()
+
+    def start_broker(self):
+        self.broker = subprocess.Popen([os.path.join(BIN, "vchand"), *self.arguments],
                                        env=self.environment, stdin=subprocess.DEVNULL,
                                        stdout=self.log, stderr=self.log)
-        self.addCleanup(self.stop_broker)
         self.wait_until(lambda: self.run_vchanctl("info") == 0, "vchand does not come up")
 
     def stop_broker(self):
+        if self.broker is None:
+            return
         if self.broker.poll() is None:
             self.broker.terminate()
         code = self.broker.wait(timeout=30)

@@ -77,7 +77,7 @@ static void explain(struct broker_link *link)
         return;
     memcpy(&text, reply_body(link), sizeof(text));
     memcpy(link->why, text.text, sizeof(link->why));
-    text_clean(link->why, sizeof(link->why));
+    text_clean_lines(link->why, sizeof(link->why));
 }
 
 static int ask(struct broker_link *link, uint16_t id, const void *request, size_t request_bytes)
@@ -127,6 +127,13 @@ static int shake_hands(struct broker_link *link, uint32_t domain)
         return r;
     link->domain = welcome.domain;
     return 0;
+}
+
+void broker_link_patience(struct broker_link *link, unsigned seconds)
+{
+    const struct timeval wait = {.tv_sec = (time_t)seconds};
+
+    setsockopt(link->socket, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
 }
 
 int broker_link_open(struct broker_link *link, const char *path, uint32_t domain)

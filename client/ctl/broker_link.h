@@ -27,7 +27,7 @@ struct broker_link {
     uint32_t seq;
     uint32_t domain;            /* that this process plays */
     bool lost;                  /* no broker behind the socket, or none any more */
-    char why[PROTO_TEXT_BYTES]; /* the sentence on the last failure, clean; empty: none */
+    char why[PROTO_TEXT_BYTES]; /* on the last failure, a sentence or lines, clean; empty: none */
     struct proto_message reply;
 };
 
@@ -45,6 +45,9 @@ struct broker_items {
  */
 int broker_link_open(struct broker_link *link, const char *path, uint32_t domain);
 void broker_link_close(struct broker_link *link);
+
+/* The next commands may take that long: some wait for somebody else than the broker. */
+void broker_link_patience(struct broker_link *link, unsigned seconds);
 
 /*
  * One command. reply (reply_bytes, exactly what the reply must hold after proto_error) may be NULL

@@ -52,8 +52,12 @@ int ctl_fail(const struct ctl *ctl, int err, const char *what)
 {
     if (ctl->link.lost)
         return fail_lost(ctl, err);
-    fprintf(stderr, "vchanctl: %s: %s%s%s\n", what, strerror(-err), ctl->link.why[0] ? ": " : "",
-            ctl->link.why);
+    fprintf(stderr, "vchanctl: %s: %s", what, strerror(-err));
+    const size_t length = strlen(ctl->link.why);
+    if (length > 0)
+        fprintf(stderr, ":%c%s", strchr(ctl->link.why, '\n') ? '\n' : ' ', ctl->link.why);
+    if (length == 0 || ctl->link.why[length - 1] != '\n')
+        fputc('\n', stderr);
     if (err == -EPERM && ctl->link.domain != PROTO_DOMAIN_HOST)
         fprintf(stderr,
                 "You are domain %u here (VCHAN_DOMAIN); the broker is administered by domain 0.\n",

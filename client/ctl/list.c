@@ -179,9 +179,7 @@ static const char *domain_state_text(uint32_t state)
 static struct json *domain_json(const struct proto_domain_info *domain)
 {
     struct json *object = json_new_object();
-    const uint8_t *u = domain->uuid;
-    uint8_t any = 0;
-    char uuid[40];
+    const struct uuid_text uuid = names_uuid(domain->uuid);
 
     json_set_number(object, "domain", domain->domain);
     if (domain->name[0])
@@ -193,14 +191,8 @@ static struct json *domain_json(const struct proto_domain_info *domain)
     json_set_number(object, "channels", domain->channels);
     json_set_number(object, "bytes_held", domain->bytes_held);
     json_set_number(object, "quota_bytes", domain->quota_bytes);
-    for (size_t i = 0; i < sizeof(domain->uuid); i++)
-        any |= u[i];
-    snprintf(uuid, sizeof(uuid),
-             "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
-             u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14],
-             u[15]);
-    if (any)
-        json_set_text(object, "uuid", uuid);
+    if (uuid.text[0])
+        json_set_text(object, "uuid", uuid.text);
     else
         json_set_null(object, "uuid");
     return object;

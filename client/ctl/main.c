@@ -22,7 +22,8 @@
 
 const struct ctl_command *const ctl_commands[] = {
     &list_command, &domains_command, &stats_command,     &info_command, &top_command,
-    &map_command,  &history_command, &rebalance_command, &set_command,  &version_command,
+    &map_command,  &history_command, &rebalance_command, &set_command,  &domain_command,
+    &version_command,
     NULL,
 };
 
@@ -75,6 +76,8 @@ enum {
     OPTION_SORT,
     OPTION_DOMAIN,
     OPTION_COLOR,
+    OPTION_ZONE,
+    OPTION_FORCE,
 };
 
 static const struct option long_options[] = {
@@ -93,6 +96,8 @@ static const struct option long_options[] = {
     {"sort", required_argument, NULL, OPTION_SORT},
     {"domain", required_argument, NULL, OPTION_DOMAIN},
     {"color", required_argument, NULL, OPTION_COLOR},
+    {"zone", required_argument, NULL, OPTION_ZONE},
+    {"force", no_argument, NULL, OPTION_FORCE},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {0},
@@ -135,6 +140,10 @@ static int take_valued(struct ctl *ctl, int option, const char *argument)
         ctl->options |= CTL_OPTION_COUNT;
         if (quantity_parse_number(argument, UINT64_MAX, &ctl->count) < 0 || ctl->count == 0)
             return ctl_usage("--count=%s: a number from 1", argument);
+        break;
+    case OPTION_ZONE:
+        ctl->options |= CTL_OPTION_ZONE;
+        ctl->zone = argument;
         break;
     case OPTION_COLOR:
         return take_color(ctl, argument);
@@ -188,6 +197,9 @@ static int take_option(struct request *request, int option, char *argument)
     case OPTION_PLAIN:
         ctl->options |= CTL_OPTION_PLAIN;
         break;
+    case OPTION_FORCE:
+        ctl->options |= CTL_OPTION_FORCE;
+        break;
     default:
         return take_valued(ctl, option, argument);
     }
@@ -213,6 +225,7 @@ static const char *foreign_option(const struct ctl_command *command, unsigned op
     static const char *const names[] = {
         "--watch", "--lines", "--follow",   "--dry-run", "--verbose", "--outcome",
         "--by",    "--plain", "--interval", "--count",   "--sort",    "--domain",
+        "--zone",  "--force",
     };
 
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)

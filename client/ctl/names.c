@@ -62,6 +62,18 @@ struct name_text names_text(const struct names *names, uint32_t domain)
     return text;
 }
 
+struct uuid_text names_uuid(const uint8_t uuid[16])
+{
+    static const uint8_t none[16];
+    struct uuid_text text = {""};
+    size_t used = 0;
+
+    for (size_t i = 0; memcmp(uuid, none, sizeof(none)) != 0 && i < sizeof(none); i++)
+        used += (size_t)snprintf(text.text + used, sizeof(text.text) - used, "%s%02x",
+                                 i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", uuid[i]);
+    return text;
+}
+
 int names_find(const struct names *names, const char *text, uint32_t *domain)
 {
     const struct proto_domain_info *infos = names->domains.items;

@@ -28,6 +28,13 @@ struct name_text {
 /* The domain's name, or its number when it has none. */
 struct name_text names_text(const struct names *names, uint32_t domain);
 
+struct uuid_text {
+    char text[40];
+};
+
+/* As people write it; "" for one that is zero: there is none. */
+struct uuid_text names_uuid(const uint8_t uuid[16]);
+
 /* The domain that text names: a number up to PROTO_DOMAIN_MAX (known or not) or a known name.
  * -ENOENT. */
 int names_find(const struct names *names, const char *text, uint32_t *domain);

@@ -39,17 +39,27 @@ static bool is_control(const char *text)
     return first < 0x20 || first == 0x7f || (first == 0xc2 && (unsigned char)text[1] < 0xa0);
 }
 
-void text_clean(char *text, size_t bytes)
+static void clean(char *text, size_t bytes, bool lines)
 {
     text[bytes - 1] = '\0';
     while (*text) {
         size_t length = sequence_length(text);
-        if (length == 0 || is_control(text)) {
+        if (length == 0 || (is_control(text) && !(lines && *text == '\n'))) {
             *text++ = '?';
             continue;
         }
         text += length;
     }
+}
+
+void text_clean(char *text, size_t bytes)
+{
+    clean(text, bytes, false);
+}
+
+void text_clean_lines(char *text, size_t bytes)
+{
+    clean(text, bytes, true);
 }
 
 size_t text_columns(const char *text)

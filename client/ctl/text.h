@@ -14,6 +14,9 @@
  * not UTF-8 becomes '?'. */
 void text_clean(char *text, size_t bytes);
 
+/* The same, but line feeds stay. */
+void text_clean_lines(char *text, size_t bytes);
+
 /* How many columns a clean text takes: its characters, each taken to be one column wide. */
 size_t text_columns(const char *text);
 

@@ -58,7 +58,11 @@ class Host:
         self.guests = []
         with open(os.path.join(self.directory, "vchand.conf"), "w", encoding="utf-8") as file:
             file.write(configuration)
-        self.broker = self.start_broker()
+        try:
+            self.broker = self.start_broker()
+        except BaseException:
+            self.close()
+            raise
 
     def start_broker(self):
         broker = self.daemon(os.path.join(self.programs, "vchand"), "-c", "vchand.conf")

@@ -12,6 +12,7 @@
 
 #include "broker/broker.h"
 #include "broker/connection.h"
+#include "broker/guest_sockets.h"
 #include "broker/roster.h"
 #include "ring/order.h"
 
@@ -176,19 +177,6 @@ static int find_zone(struct connection *connection, const struct proto_domain_re
                              request->zone[0] ? "that zone" : "any zone", ended(&member_of));
 }
 
-/* Beside the broker's own socket. */
-static int socket_path(const struct broker *broker, const struct zone *zone,
-                       const struct domain *domain, struct proto_domain_device *device)
-{
-    const char *own = broker->listener.socket_path, *named = getenv("VCHAN_RUNTIME_DIR");
-    const char *directory = named && *named ? named : "/run/vchand";
-    int length = own ? (int)(strrchr(own, '/') - own) : (int)strlen(directory);
-    int n = snprintf(device->socket, sizeof(device->socket), "%.*s/guests/%s/%s.sock", length,
-                     own ? own : directory, zone->name, domain->name);
-
-    return (size_t)n < sizeof(device->socket) ? 0 : -ENAMETOOLONG;
-}
-
 int device_describe(struct connection *connection, const struct roster *roster,
                     const struct proto_domain_request *request, struct proto_domain_device *device,
                     struct zone **out)
@@ -209,7 +197,7 @@ int device_describe(struct connection *connection, const struct roster *roster,
     memcpy(device->uuid, domain->uuid, sizeof(device->uuid));
     memcpy(device->name, domain->name, sizeof(device->name));
     memcpy(device->zone, (*out)->name, sizeof(device->zone));
-    return socket_path(broker, *out, domain, device);
+    return guest_socket_path(broker, *out, domain->number, device->socket);
 }
 
 /* Bits of the ends that the domain has open. */

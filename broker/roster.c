@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "broker/broker.h"
+#include "broker/guest.h"
+#include "broker/guest_sockets.h"
 
 void roster_deinit(struct roster *roster)
 {
@@ -211,8 +213,15 @@ static int add(struct broker *broker, struct roster *roster,
 static int publish(struct broker *broker, const struct roster_entry *entry)
 {
     const uint32_t state = is_gone(entry) ? 0 : entry->state;
+    int r = domains_report(&broker->domains, entry->number, entry->name, entry->uuid, state);
 
-    return domains_report(&broker->domains, entry->number, entry->name, entry->uuid, state);
+    if (r < 0)
+        return r;
+    if (is_gone(entry))
+        guest_sockets_drop(broker, entry->number);
+    else
+        guest_sockets_need(broker, entry->number); /* logs what it cannot make */
+    return 0;
 }
 
 int roster_report(struct broker *broker, struct roster *roster,
@@ -261,7 +270,8 @@ static bool is_in_use(const struct broker *broker, uint32_t number)
 {
     const struct domain *domain = domains_find(&broker->domains, number);
 
-    return domain && (domain->connections > 0 || domain->channels > 0);
+    return (domain && (domain->connections > 0 || domain->channels > 0)) ||
+           guests_find_domain(&broker->guests, number);
 }
 
 /* The number that the entry should have now; its own if it may stay. */
@@ -292,6 +302,7 @@ void roster_reconsider(struct broker *broker, struct roster *roster)
                         entry->number, entry->name, entry->number, number);
         } else if (number != entry->number) {
             domains_report(&broker->domains, entry->number, "", entry->uuid, 0);
+            guest_sockets_drop(broker, entry->number);
             log_notice(&broker->log, "domain %u (%s) is domain %u now", entry->number, entry->name,
                        number);
             entry->number = number;

@@ -108,7 +108,7 @@ static void answer(void *context, const struct proto_hypervisor_done *done)
 {
     struct liaison *liaison = context;
 
-    say("request %u: %s%.*s", done->request, done->err ? strerror(-done->err) : "",
+    say("request %u: %s: %.*s", done->request, done->err ? strerror(-done->err) : "done",
         (int)strcspn(done->text.text, "\n"), done->text.text);
     if (liaison->uplink_source &&
         uplink_call(&liaison->uplink, PROTO_HYPERVISOR_DONE, done, sizeof(*done), NULL, 0) < 0 &&

@@ -10,7 +10,7 @@ BIN = os.environ.get("VCHAN_BIN") or os.path.join(os.path.dirname(__file__), "..
 BUILD = os.path.dirname(os.path.abspath(BIN))
 SOURCE = os.path.abspath(os.environ.get("VCHAN_SOURCE") or os.path.join(os.path.dirname(__file__), "../.."))
 IMAGE = os.path.join(BUILD, "tests/vm/image")
-PROGRAMS = [os.path.join(BUILD, "tests/vm", name) for name in ("numbers", "rubbish", "simple_pump")]
+PROGRAMS = [os.path.join(BUILD, "tests/vm", name) for name in ("holder", "numbers", "rubbish", "simple_pump")]
 CANNOT = 77
 
 sys.path.insert(0, os.path.join(SOURCE, "packaging/guest"))

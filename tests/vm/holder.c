@@ -2,7 +2,7 @@
 /*
  * An end that stays in the middle of an operation for as long as somebody wants.
  *
- *     vchan-holder PEER PORT
+ *     holder PEER PORT
  *
  * Connects to the server of that domain and port, writes "before\n", reserves a span and fills it
  * in part, says "holding", waits for a line on standard input, and then goes on as if nothing had
@@ -29,7 +29,7 @@ int main(int argc, char **argv)
     char line[64];
 
     if (argc != 3)
-        errx(2, "usage: vchan-holder PEER PORT");
+        errx(2, "usage: holder PEER PORT");
     check(vchan_open(atoi(argv[1]), atoi(argv[2]), VCHAN_OPEN_CLIENT, NULL, &v), "open");
     check((int)vchan_write(v, "before\n", 7, VCHAN_FOREVER), "write");
     check(vchan_reserve(v, sizeof(within) - 1, 4096, &span, VCHAN_FOREVER), "reserve");

@@ -218,3 +218,8 @@ class IvshmemCase(unittest.TestCase):
         with open(f"/proc/{self.broker.pid}/stat", encoding="ascii") as file:
             fields = file.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def wake_ups(self):
+        """Of the event loop."""
+        with open(f"/proc/{self.broker.pid}/task/{self.broker.pid}/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("voluntary_ctxt"))

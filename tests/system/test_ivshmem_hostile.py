@@ -13,6 +13,7 @@ import control_protocol as proto
 from ivshmem_case import HOST, Device, Ended, IvshmemCase, configuration, is_readable
 
 FULL = 0xFFFFFFFFFFFFFFFE
+SANITIZED = bool(os.environ.get("VCHAN_SANITIZE"))
 
 
 class Closing(IvshmemCase):
@@ -76,7 +77,8 @@ class Reading(IvshmemCase):
         count = self.cycle(4)
         print(f"{count} guests came and went, {self.resident_kib() - before} KiB more")
         self.assertGreater(count, 100)
-        self.assertLess(self.resident_kib() - before, 512)
+        if not SANITIZED:  # it keeps what was freed, to see who touches it
+            self.assertLess(self.resident_kib() - before, 512)
         late = self.guest(5)
         self.wait_until(lambda: self.log().count("detached, peer") >= count, "they stay")
         while set(witness.peers) != {HOST, witness.id, sleeper.id, late.id} or witness.pending(0.1):
@@ -133,7 +135,7 @@ class Flood(IvshmemCase):
         times = self.answer_times(2)
         cpu = self.cpu_seconds() - cpu
         print(f"broker: {cpu / 2:.0%} of a CPU; a client's answer: median {times[len(times) // 2] * 1e3:.1f} ms")
-        self.assertLess(cpu, 1.2)
+        self.assertLess(cpu, 2 if SANITIZED else 1.2)
         self.assertLess(times[len(times) // 2], 0.05)
         other.request_mailbox(1)
         self.assertTrue(other.heard(0))
@@ -144,6 +146,9 @@ class Flood(IvshmemCase):
         # It is muted at this moment; what it asks for is seen when it is not.
         guest.request_mailbox(2)
         self.wait_until(lambda: guest.answered() == 2, "its ring is lost", 2)
+        before = self.wake_ups()
+        time.sleep(0.5)
+        self.assertLess(self.wake_ups() - before, 50, "it is busy though nobody rings")
 
     def test_flood_of_connects_leaves_the_others_served(self):
         first, stop = self.guest(3), threading.Event()

@@ -33,6 +33,7 @@ static int make(void **state)
     memset(&everybody, 0xff, sizeof(everybody));
     broker = (struct broker){.config = {.guest_vectors = VECTORS}};
     waitlist_init(&broker.waitlist);
+    waitlist_init(&broker.waitlist);
     for (uint32_t i = 0; i < 2 && r == 0; i++)
         r = zone_new(i ? "two" : "one", i, i * 4, &everybody, 1 << 20, 4, 0, &zones[i]);
     if (r == 0)

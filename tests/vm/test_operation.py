@@ -22,7 +22,7 @@ class OperationTest(unittest.TestCase):
         cls.web, cls.db = cls.host.boot("web", "db")
 
     def ring(self, sender, port):
-        found = [ring for ring in self.host.json("stats")["rings"] if (ring["sender"], ring["port"]) == (sender, port)]
+        found = [ring for ring in self.host.json("stats")["rings"] if (ring["sender_domain_name"], ring["port"]) == (sender, port)]
         self.assertEqual(len(found), 1, found)
         return found[0]
 

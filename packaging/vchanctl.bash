@@ -38,16 +38,33 @@ _vchanctl_settings()
 
 _vchanctl_options()
 {
-    local options="--json --socket --help"
+    local options="--json --color --socket --help"
 
     case $1 in
-        list | domains | info | map) options+=" --watch" ;;
+        list | domains | info) options+=" --watch" ;;
         stats) options+=" --watch --verbose" ;;
-        history) options+=" --watch --lines --follow" ;;
+        map) options+=" --watch --by" ;;
+        top) options+=" --plain --interval --count --sort --domain --lines" ;;
+        history) options+=" --watch --lines --follow --outcome" ;;
         rebalance) options+=" --dry-run" ;;
         "") options+=" --watch --version" ;;
     esac
     COMPREPLY=($(compgen -W "$options" -- "$cur"))
+}
+
+# What an option takes that takes one of a few words, or a domain.
+_vchanctl_values()
+{
+    local values=
+
+    case $1 in
+        --color) values="auto always never" ;;
+        --by) values="domain channel" ;;
+        --sort) values="traffic stalls size held" ;;
+        --outcome) values="published done refused" ;;
+        --domain) values=$(_vchanctl_domains) ;;
+    esac
+    COMPREPLY=($(compgen -W "$values" -- "$cur"))
 }
 
 # $1: how many words stand behind "set" before the one that is completed; $2: the first of them.
@@ -72,8 +89,8 @@ _vchanctl_set()
 
 _vchanctl()
 {
-    local cur prev words cword i
-    local commands="list domains stats info map history rebalance set version help"
+    local cur prev words cword i option
+    local commands="list domains stats info top map history rebalance set version help"
     local -a plain=() _vchanctl_socket=()
 
     _init_completion -n := || return
@@ -81,18 +98,27 @@ _vchanctl()
         case ${words[i]} in
             --socket) _vchanctl_socket=(--socket "${words[++i]}") ;;
             --socket=*) _vchanctl_socket=("${words[i]}") ;;
-            --lines | -n) ((i++)) ;;
+            --lines | -n | --interval | -i | --count) ((i++)) ;;
+            --color | --by | --sort | --outcome | --domain) ((i++)) ;;
             -*) ;;
             *) plain+=("${words[i]}") ;;
         esac
     done
     case $prev in
         --socket) _filedir && return ;;
-        --lines | -n) return ;;
+        --lines | -n | --interval | -i | --count) return ;;
+        --color | --by | --sort | --outcome | --domain)
+            _vchanctl_values "$prev"
+            return
+            ;;
     esac
     if [[ $cur == --socket=* ]]; then
         cur=${cur#--socket=}
         _filedir
+    elif [[ $cur == --*=* ]]; then
+        option=${cur%%=*}
+        cur=${cur#*=}
+        _vchanctl_values "$option"
     elif [[ $cur == -* ]]; then
         _vchanctl_options "${plain[0]-}"
     elif ((${#plain[@]} == 0)); then
@@ -100,7 +126,7 @@ _vchanctl()
     else
         case ${plain[0]} in
             help) ((${#plain[@]} == 1)) && COMPREPLY=($(compgen -W "$commands" -- "$cur")) ;;
-            stats) ((${#plain[@]} == 1)) && COMPREPLY=($(compgen -W "$(_vchanctl_channels |
+            stats | history) ((${#plain[@]} == 1)) && COMPREPLY=($(compgen -W "$(_vchanctl_channels |
                 awk '{ print $1, $2 ":" $3 }')" -- "$cur")) ;;
             set) _vchanctl_set $((${#plain[@]} - 1)) "${plain[1]-}" ;;
         esac

@@ -143,11 +143,17 @@ class WhatIsTold(MetricsCase):
         self.assertEqual(self.value(families, "vchan_rings"), RINGS_MAX + 6)
         self.assertEqual(self.value(families, "vchan_rings_left_out"), 6)
 
+    def told(self):
+        return {name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+                for name, family in self.scrape().items()}
+
+    def test_the_manual_lists_what_is_told_and_nothing_else(self):
+        with open(os.path.join(SOURCE, "docs/man/vchand.8"), encoding="utf-8") as file:
+            self.assertEqual(set(re.findall(r"\bvchan_\w+", file.read())), self.told())
+
     def test_grafana_shows_only_what_is_told(self):
         with open(os.path.join(SOURCE, "packaging/grafana/vchan.json"), encoding="utf-8") as file:
             dashboard = json.load(file)
-        told = {name + {"counter": "_total", "info": "_info"}.get(family.type, "")
-                for name, family in self.scrape().items()}
         queries = []
 
         def collect(node):
@@ -160,7 +166,7 @@ class WhatIsTold(MetricsCase):
         collect(dashboard)
         used = set(re.findall(r"\bvchan_\w+", " ".join(queries)))
         self.assertGreater(len(used), 20)
-        self.assertEqual(used - told, set())
+        self.assertEqual(used - self.told(), set())
 
 
 class Traffic(MetricsCase, TrafficCase):

@@ -365,6 +365,16 @@ class Completion(BrokerCase):
         self.assertEqual(self.complete("vchanctl list --f"), [])
         self.assertIn("version", self.complete("vchanctl "))
         self.assertEqual(self.complete("vchanctl set ring 0.0 w"), ["weight="])
+        self.assertEqual(self.complete("vchanctl top --p"), ["--plain"])
+
+    def test_what_options_take(self):
+        self.assertEqual(self.complete("vchanctl top --sort s"), ["stalls", "size"])
+        self.assertEqual(self.complete("vchanctl top --sort=tr"), ["traffic"])
+        self.assertEqual(self.complete("vchanctl history --outcome="), ["published", "done", "refused"])
+        self.assertEqual(self.complete("vchanctl map --by c"), ["channel"])
+        self.assertEqual(self.complete("vchanctl top --domain w"), ["web"])
+        self.assertEqual(self.complete("vchanctl --color=n"), ["never"])
+        self.assertEqual(self.complete("vchanctl top --sort size --pl"), ["--plain"])
 
     def test_channels_come_from_the_broker(self):
         number, *_ = self.open_channel()

@@ -4,9 +4,9 @@
  * register in BAR0. Internal to client/.
  *
  * Theory of operation. The guest's kernel gives an unplugged device up, and a new agent can
- * attach one, only when no process has it open or mapped any more. So an end whose agent has closed the
- * connection, or is dead, is over: writes fail at once with EPIPE, reads give what is there and then
- * the end of file, and the end lets go of the device as soon as its program calls:
+ * attach one, only when no process has it open or mapped any more. So an end whose agent has closed
+ * the connection, or is dead, is over: writes fail at once with EPIPE, reads give what is there and
+ * then the end of file, and the end lets go of the device as soon as its program calls:
  *
  *   a side that is over unmaps its extents, in its own thread, and is refused from then on;
  *   the first side that finds nothing left to receive lets go of what both share. Any thread may be

@@ -219,7 +219,7 @@ static int publish(struct broker *broker, const struct roster_entry *entry)
         return r;
     if (is_gone(entry))
         guest_sockets_drop(broker, entry->number);
-    else
+    else if (entry->state != PROTO_HYPERVISOR_UNKNOWN)
         guest_sockets_need(broker, entry->number); /* logs what it cannot make */
     return 0;
 }

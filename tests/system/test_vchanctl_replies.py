@@ -13,86 +13,9 @@ import time
 import unittest
 
 import control_protocol as proto
-from control_protocol import (BrokerInfo, ChannelInfo, Decision, DomainInfo, ExtentInfo, RingInfo, RingSet,
-                              ScriptedBroker)
-from vchanctl_case import VchanctlCase, need
-
-K = 1024
-S = 10**9
-
-DOMAINS = [
-    DomainInfo(domain=3, state=2, connections=1, channels=2, bytes_held=68 * K, name=b"web"),
-    DomainInfo(domain=0, state=2, connections=4, channels=2, bytes_held=8 * K, quota_bytes=K * K, name=b"host",
-               uuid=bytes(range(16))),
-    DomainInfo(domain=7, state=1),
-]
-CHANNELS = [
-    ChannelInfo(channel=1, state=1, server_domain=7, client_domain=3, port=80, server_pid=900, age_ns=90 * S,
-                incarnation=5),
-    ChannelInfo(channel=0, state=2, server_domain=3, client_domain=0, port=5000, server_pid=811, client_pid=812,
-                age_ns=1500000000),
-    ChannelInfo(channel=2, state=3, server_domain=0, client_domain=3, port=1, reason=errno.EPROTO, gone=2),
-]
-RINGS = [
-    RingInfo(channel=0, ring=0, sender_domain=3, receiver_domain=0, sender_pid=811, receiver_pid=812, port=5000,
-             flags=3, channel_state=2, generation=4, offset_bytes=0x3000, size_bytes=64 * K,
-             old_size_bytes=4 * K, min_bytes=4 * K, max_bytes=K * K, bytes_held=1536, high_water_bytes=60 * K,
-             bytes_sent=3 * K * K, bytes_received=3 * K * K - 1536, operations_sent=1234567,
-             operations_received=1000, stalls=12, stall_ns=3400000, sender_doorbells=5, receiver_doorbells=6,
-             sender_sleeps=7, receiver_sleeps=8, idle_ns=2 * S, resizes=3),
-    RingInfo(channel=0, ring=1, sender_domain=0, receiver_domain=3, port=5000, channel_state=2, generation=1,
-             size_bytes=4 * K, min_bytes=4 * K, max_bytes=K * K, idle_ns=proto.NEVER),
-    RingInfo(channel=1, ring=0, incarnation=5, sender_domain=7, receiver_domain=3, port=80, channel_state=1,
-             generation=1, offset_bytes=0x1000, size_bytes=4 * K),
-]
-EXTENTS = [
-    ExtentInfo(offset_bytes=0x3000, size_bytes=64 * K, kind=1, channel=0, ring=0, owner_domain=3),
-    ExtentInfo(offset_bytes=0, size_bytes=4 * K, kind=1, channel=0, ring=1, owner_domain=0),
-    ExtentInfo(offset_bytes=0x1000, size_bytes=4 * K, kind=1, channel=1, ring=0, owner_domain=7),
-    ExtentInfo(offset_bytes=0x2000, size_bytes=4 * K, kind=2, channel=0, ring=0, owner_domain=3),
-    ExtentInfo(offset_bytes=0x13000, size_bytes=K * K - 0x13000),
-]
-INFO = BrokerInfo(version=b"0.1.0", policy=b"default", uptime_ns=245 * S, region_bytes=2 * K * K,
-                  data_bytes=K * K, free_bytes=K * K - 76 * K, largest_free_bytes=900 * K, resident_bytes=96 * K,
-                  fragmentation_permille=51, domains=3, channels=3, channels_max=1024, connections=5, rounds=10,
-                  moves=4, grace_periods=3, pinned=1, opens=9, closes=4)
-
-
-def decision(number, outcome=3, **fields):
-    values = dict(number=number, time_ns=S * 10**9 + number * 10**6, channel=0, ring=0, sender_domain=3,
-                  receiver_domain=0, port=5000, outcome=outcome, generation=number + 1, from_offset=0x2000,
-                  from_bytes=4 * K, to_offset=0x3000, to_bytes=64 * K, took_ns=8200000, trigger=b"pressure",
-                  reason=b"stalled 12 times in 1 s")
-    return Decision(**{**values, **fields})
-
-
-class RepliesCase(VchanctlCase):
-    def setUp(self):
-        super().setUp()
-        self.broker = ScriptedBroker(self.socket_path)
-        self.addCleanup(self.broker.close)
-        self.broker.list(proto.LIST_DOMAINS, DOMAINS, page=2)
-        self.broker.list(proto.LIST_CHANNELS, CHANNELS, page=1)
-        self.broker.list(proto.LIST_RINGS, RINGS, page=2)
-        self.broker.list(proto.LIST_EXTENTS, EXTENTS)
-        self.broker.answers[proto.BROKER_INFO] = lambda body: INFO.pack()
-        self.broker.answers[proto.RING_SET] = lambda body: b""
-        self.broker.answers[proto.DOMAIN_SET] = lambda body: b""
-        self.history(decision(1), decision(2, 4, to_bytes=0), decision(3, 2))
-
-    def history(self, *decisions):
-        """LIST_HISTORY's cursor is a decision's number."""
-        def answer(body):
-            cursor, _, _ = proto.LIST.unpack(body)
-            items = [d for d in decisions if d.number >= cursor][:2]
-            last = items[-1].number if items else 0
-            more = items and last < decisions[-1].number
-            return (proto.LIST_REPLY.pack(len(items), Decision.SIZE, last + 1 if more else 0) +
-                    b"".join(d.pack() for d in items))
-        self.broker.answers[proto.LIST_HISTORY] = answer
-
-    def bodies(self, command):
-        return [body for asked, body in self.broker.asked if asked == command]
+from control_protocol import BrokerInfo, ChannelInfo, Decision, DomainInfo, ExtentInfo, RingInfo, RingSet, ScriptedBroker
+from replies_case import CHANNELS, DOMAINS, INFO, RINGS, K, RepliesCase, S, decision
+from vchanctl_case import need
 
 
 class WhatIsShown(RepliesCase):
@@ -212,68 +135,6 @@ fragmentation  5.1% in the worst zone
 """, self.succeed("info"))
         self.assertEqual(self.json("info")["zones"], 2)
 
-    def test_history(self):
-        self.assertEqual(self.succeed("history"), """\
-TIME                     RING  SENDER  RECEIVER  PORT  FROM             TO                TRIGGER   OUTCOME      TOOK  WHY
-2001-09-09 01:46:40.001   0.0  web     host      5000  4 KiB at 0x2000  64 KiB at 0x3000  pressure  done       8.2 ms  stalled 12 times in 1 s
-2001-09-09 01:46:40.002   0.0  web     host      5000  4 KiB at 0x2000  -                 pressure  refused         -  stalled 12 times in 1 s
-2001-09-09 01:46:40.003   0.0  web     host      5000  4 KiB at 0x2000  64 KiB at 0x3000  pressure  published       -  stalled 12 times in 1 s
-""")
-
-    def test_history_shows_the_last_so_many(self):
-        self.history(*[decision(n) for n in range(1, 31)])
-        numbers = lambda *options: [d["number"] for d in self.json("history", *options)["decisions"]]
-        self.assertEqual(numbers(), list(range(11, 31)))
-        self.assertEqual(numbers("-n", "2"), [29, 30])
-        self.assertEqual(numbers("--lines=0"), list(range(1, 31)))
-
-    def test_history_of_one_channel_or_outcome(self):
-        self.history(decision(1), decision(2, 4), decision(3, channel=1, ring=1, port=80, receiver_domain=7),
-                     decision(4, 4, channel=1), decision(5))
-        numbers = lambda *options: [d["number"] for d in self.json("history", *options)["decisions"]]
-        self.assertEqual(numbers("1"), [3, 4])
-        self.assertEqual(numbers("web:5000"), [1, 2, 4, 5])
-        self.assertEqual(numbers("7:80"), [3])
-        self.assertEqual(numbers("--outcome=refused"), [2, 4])
-        self.assertEqual(numbers("--outcome=refused", "-n1"), [4])
-        self.assertEqual(numbers("--outcome=done", "0"), [1, 5])
-        self.fail_with(2, "--outcome=lost: it is published, done or refused", "history", "--outcome=lost")
-        self.fail_with(2, "x: not a channel number", "history", "x")
-        process = self.start("history", "--follow", "--outcome=refused", "--json")
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
-        self.assertEqual([json.loads(process.stdout.readline())["number"] for _ in range(2)], [2, 4])
-
-    def test_history_in_json(self):
-        done, refused, _ = self.json("history")["decisions"]
-        self.assertEqual(done, {
-            "number": 1, "time_ns": 10**18 + 10**6, "time": "2001-09-09T01:46:40.001Z", "channel": 0, "ring": 0,
-            "sender_domain": 3, "sender_domain_name": "web", "receiver_domain": 0,
-            "receiver_domain_name": "host", "port": 5000, "generation": 2, "from_offset": 8192,
-            "from_bytes": 4096, "to_offset": 12288, "to_bytes": 65536, "trigger": "pressure", "outcome": "done",
-            "reason": "stalled 12 times in 1 s", "took_ns": 8200000})
-        self.assertIsNone(refused["took_ns"])
-
-    def test_followed_history_goes_on_with_what_is_new_or_done(self):
-        process = self.start("history", "--follow", "-n", "1")
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
-        line = "2001-09-09 01:46:40.00%d  0.0 web->host:5000  4 KiB at 0x2000 -> 64 KiB at 0x3000  pressure %s\n"
-        self.assertEqual(process.stdout.readline(), line % (3, "published: stalled 12 times in 1 s"))
-        self.history(decision(1), decision(2, 4), decision(3), decision(4))
-        self.assertEqual(process.stdout.readline(), line % (3, "done in 8.2 ms: stalled 12 times in 1 s"))
-        self.assertEqual(process.stdout.readline(), line % (4, "done in 8.2 ms: stalled 12 times in 1 s"))
-
-    def test_followed_history_in_json_is_a_decision_a_line(self):
-        process = self.start("history", "-f", "--json")
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
-        self.assertEqual([json.loads(process.stdout.readline())["number"] for _ in range(3)], [1, 2, 3])
-
-    def rebalance(self, *decisions, following=0):
-        self.broker.answers[proto.REBALANCE] = lambda body: (
-            proto.LIST_REPLY.pack(len(decisions), Decision.SIZE, following) + b"".join(d.pack() for d in decisions))
-
     def test_rebalance_asks_for_what_it_says(self):
         self.rebalance(decision(1, 1))
         self.assertIn("planned", self.succeed("rebalance", "--dry-run"))
@@ -309,74 +170,6 @@ TIME                     RING  SENDER  RECEIVER  PORT  FROM             TO      
         self.assertEqual(self.json("set", "domain", "0", "quota=0"), {"domain": {"domain": 0, "quota_bytes": 0}})
         self.assertEqual([struct.unpack("=IIQ", body) for body in self.bodies(proto.DOMAIN_SET)],
                          [(3, 0, 16 * K * K), (9, 0, 0), (0, 0, 0)])
-
-    def test_map(self):
-        self.assertEqual(self.succeed("map", environment={**self.environment, "COLUMNS": "10"}), """\
-1 MiB for data, 948 KiB free, the largest run 948 KiB, fragmentation 0.0%; one character is 4 KiB
-ABcCCCCCCC
-CCCCCCCCC
-then 948 KiB free up to the end
-   RING  OWNER  OFFSET    SIZE  KIND
-A   0.1  host      0x0   4 KiB  ring
-B   1.0  7      0x1000   4 KiB  ring
-c   0.0  web    0x2000   4 KiB  old
-C   0.0  web    0x3000  64 KiB  ring
-""")
-
-    def test_map_has_a_colour_for_each_domain_or_channel(self):
-        coloured = self.succeed("map", "--color=always")
-        web, host, other = 32, 31, 33  # by number: 0, 3, 7
-        self.assertIn(f"\033[7;{host}mA\033[0m\033[7;{other}mB\033[0m\033[2;{web}mc\033[0m\033[7;{web}mC\033[0m", coloured)
-        self.assertTrue(coloured.endswith(
-            f"\033[7;{host}m host \033[0m \033[7;{web}m web \033[0m \033[7;{other}m 7 \033[0m \n"), coloured)
-        by_channel = self.succeed("map", "--color=always", "--by=channel")
-        self.assertIn("\033[7;31mA\033[0m\033[7;32mB\033[0m\033[2;31mc\033[0m\033[7;31mC\033[0m", by_channel)
-        self.assertIn(" channel 1 ", by_channel)
-        plain = re.sub("\033\\[[0-9;]*m", "", coloured)
-        self.assertEqual(plain.rsplit("\n", 2)[0] + "\n", self.succeed("map", "--color=never"))
-        self.fail_with(2, "--by=port: it is domain or channel", "map", "--by=port")
-        self.fail_with(2, "--color=sometimes: it is auto, always or never", "map", "--color=sometimes")
-
-    def test_map_says_how_fragmented_the_free_memory_is(self):
-        self.broker.list(proto.LIST_EXTENTS, [ExtentInfo(offset_bytes=0, size_bytes=24 * K),
-                                              ExtentInfo(offset_bytes=24 * K, size_bytes=8 * K, kind=1),
-                                              ExtentInfo(offset_bytes=32 * K, size_bytes=8 * K)])
-        self.assertIn("32 KiB free, the largest run 24 KiB, fragmentation 25.0%;", self.succeed("map"))
-
-    def test_map_in_json(self):
-        picture = self.json("map")
-        self.assertEqual((picture["data_bytes"], len(picture["extents"])), (K * K, 5))
-        self.assertEqual(picture["extents"][2], {
-            "offset_bytes": 8192, "size_bytes": 4096, "kind": "old", "zone": 0, "channel": 0, "ring": 0,
-            "owner_domain": 3, "owner_domain_name": "web"})
-        self.assertEqual(picture["extents"][4], {
-            "offset_bytes": 0x13000, "size_bytes": K * K - 0x13000, "kind": "free", "zone": 0})
-
-    def test_map_has_a_strip_for_each_zone(self):
-        self.broker.list(proto.LIST_EXTENTS, [
-            ExtentInfo(offset_bytes=0, size_bytes=8 * K, kind=1, channel=9, owner_domain=7, zone=1),
-            ExtentInfo(offset_bytes=8 * K, size_bytes=56 * K, zone=1),
-            ExtentInfo(offset_bytes=0, size_bytes=4 * K, kind=1, channel=0, ring=1, owner_domain=3),
-            ExtentInfo(offset_bytes=4 * K, size_bytes=28 * K)])
-        self.assertEqual(self.succeed("map"), """\
-zone 0: 32 KiB for data, 28 KiB free, the largest run 28 KiB, fragmentation 0.0%; one character is 4 KiB
-A
-then 28 KiB free up to the end
-   RING  OWNER  OFFSET   SIZE  KIND
-A   0.1  web       0x0  4 KiB  ring
-
-zone 1: 64 KiB for data, 56 KiB free, the largest run 56 KiB, fragmentation 0.0%; one character is 4 KiB
-AA
-then 56 KiB free up to the end
-   RING  OWNER  OFFSET   SIZE  KIND
-A   9.0  7         0x0  8 KiB  ring
-""")
-        self.assertEqual([(e["zone"], e["offset_bytes"]) for e in self.json("map")["extents"]],
-                         [(0, 0), (0, 4 * K), (1, 0), (1, 8 * K)])
-
-    def test_map_of_an_empty_section(self):
-        self.broker.list(proto.LIST_EXTENTS, [ExtentInfo(size_bytes=K * K)])
-        self.assertTrue(self.succeed("map").endswith("is 4 KiB\n1 MiB free up to the end\n"))
 
     def test_a_broker_with_nothing_open(self):
         for command in proto.LIST_DOMAINS, proto.LIST_CHANNELS, proto.LIST_RINGS, proto.LIST_HISTORY:

@@ -123,8 +123,8 @@ static void note_high_water(struct ring_consumer *consumer)
  */
 static int refresh(struct ring_consumer *consumer)
 {
-    int r = MUTATED(SWITCH_LOADED_FIRST) ? take_switch(consumer) : 0;
-    if (MUTATED(SWITCH_LOADED_FIRST))
+    int r = MUTATED(CONSUMER_LOADS_SWITCH_FIRST) ? take_switch(consumer) : 0;
+    if (MUTATED(CONSUMER_LOADS_SWITCH_FIRST))
         usleep(1); /* widens the window */
     uint64_t tail_untrusted = order_load_acquire(&consumer->shared->producer.tail);
 
@@ -132,7 +132,7 @@ static int refresh(struct ring_consumer *consumer)
         return consumer->broken;
     if (tail_untrusted < consumer->tail_seen)
         return broken(consumer);
-    if (!MUTATED(SWITCH_LOADED_FIRST))
+    if (!MUTATED(CONSUMER_LOADS_SWITCH_FIRST))
         r = take_switch(consumer);
     if (r == 0 && consumer->switch_pending && consumer->next.base == consumer->head) {
         follow(consumer);
@@ -187,8 +187,11 @@ static uint64_t capacity(const struct ring_consumer *consumer)
 /* Fewer bytes than wanted: for now or for good? */
 static int shortage(struct ring_consumer *consumer, size_t min)
 {
+    if (MUTATED(ENDED_READ_AFTER_TAIL))
+        usleep(300); /* widens the window */
     if (ring_consumer_ended(consumer)) {
-        if (ring_consumer_available(consumer, min) >= min)
+        if (!MUTATED(ENDED_READ_AFTER_TAIL) &&
+            ring_consumer_available(consumer, min) >= min)
             return 0;
         return consumer->broken ? consumer->broken : -EPIPE;
     }
@@ -265,15 +268,31 @@ bool ring_consumer_release(struct ring_consumer *consumer, size_t n)
     return true;
 }
 
+/* Those followed and the one that is ahead. */
+static uint64_t switches_seen(const struct ring_consumer *consumer)
+{
+    return consumer->switch_count + (consumer->switch_pending ? 1 : 0);
+}
+
 bool ring_consumer_arm(struct ring_consumer *consumer, size_t bytes)
 {
     struct layout_ring *shared = consumer->shared;
+    const uint64_t switches_known = switches_seen(consumer);
 
     consumer->armed = end_next_arming(consumer->armed);
     end_arm(&shared->consumer_sleep, consumer->armed, consumer->head + bytes,
             consumer->fence_sleep);
-    if (!MUTATED(NO_SECOND_LOOK) && (ring_consumer_available(consumer, bytes) >= bytes ||
-                                     consumer->broken || ring_consumer_ended(consumer)))
+    if (!MUTATED(NO_RECHECK_AFTER_ARM) &&
+        (ring_consumer_available(consumer, bytes) >= bytes || consumer->broken ||
+         ring_consumer_ended(consumer)))
+        return false;
+    /*
+     * The producer rings for a switch, fewer bytes than wanted though there be; this one came before
+     * the arming. Who waits for more than one byte must get to the switch, for the producer may not
+     * make the next one before.
+     */
+    if (!MUTATED(NO_RECHECK_AFTER_ARM) && !MUTATED(RECHECK_TAIL_ONLY) &&
+        switches_seen(consumer) != switches_known)
         return false;
     order_store_plain(&shared->consumer_status.sleeps, ++consumer->sleeps);
     return true;

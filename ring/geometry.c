@@ -113,8 +113,9 @@ enum ring_pin ring_reclaim_finish(struct ring_geometry *geometry, unsigned dead,
      * moved tail in between (that also covers promises that are lowered or withdrawn, which the
      * model has not).
      */
+    const bool producer_dead = dead & RING_PRODUCER_DEAD && !MUTATED(DEAD_NOT_CLEAR);
     uint64_t mark = order_load_acquire(&shared->producer_status.mark);
-    if (!(dead & RING_PRODUCER_DEAD) && !MUTATED(RECLAIM_IGNORES_MARK) && (mark & 1))
+    if (!producer_dead && !MUTATED(IGNORE_PRODUCER_MARK) && (mark & 1))
         return RING_PIN_PRODUCER;
     if (geometry->consumer_was_dead) {
         /*
@@ -125,18 +126,19 @@ enum ring_pin ring_reclaim_finish(struct ring_geometry *geometry, unsigned dead,
         return RING_NOT_PINNED;
     }
     uint64_t tail = order_load_acquire(&shared->producer.tail);
-    if (order_load_acquire(&shared->consumer.head) != tail && !MUTATED(RECLAIM_IGNORES_DATA))
+    if (order_load_acquire(&shared->consumer.head) != tail && !MUTATED(IGNORE_HEAD))
         return RING_PIN_DATA;
     uint64_t promised = order_load_acquire(&shared->producer_status.promised);
     if (order_load_acquire(&shared->producer.switch_count) != geometry->switch_count)
         return RING_PIN_FOLLOWING;
     if (order_load_acquire(&shared->consumer_status.mark) & 1)
         return RING_PIN_CONSUMER;
-    if (!(dead & RING_PRODUCER_DEAD)) {
-        if (promised > tail && promised - tail > geometry->current.size)
+    if (!producer_dead) {
+        if (promised > tail && promised - tail > geometry->current.size &&
+            !MUTATED(BROKER_IGNORES_PROMISE))
             return RING_PIN_PROMISE;
         if (order_load_acquire(&shared->producer_status.mark) != mark &&
-            !MUTATED(RECLAIM_IGNORES_MARK))
+            !MUTATED(IGNORE_PRODUCER_MARK))
             return RING_PIN_PRODUCER;
     }
     settle(geometry, old);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "ring/end.h"
 #include "ring/mutation.h"
@@ -148,7 +149,7 @@ static int consider_switch(struct ring_producer *producer, uint64_t generation, 
 
     if (level < 0)
         return level;
-    if (level == 0 && !MUTATED(SWITCH_WITHOUT_LEVEL)) {
+    if (level == 0 && !MUTATED(SWITCH_WITHOUT_FOLLOWED)) {
         /* Ours is the latest or the one before it, or was freed: then somebody lies. */
         if (generation - producer->view.generation > 1)
             return broken(producer);
@@ -167,8 +168,8 @@ static int consider_switch(struct ring_producer *producer, uint64_t generation, 
     if (generation < producer->view.generation ||
         end_look_up(producer->shared, producer->memory, generation, 0, &target, &offset) < 0)
         return broken(producer);
-    if (!promise_fits(producer, target.size) && !MUTATED(PROMISE_IGNORED)) {
-        if (producer->view.generation + 1 == generation || MUTATED(STAYS_IN_FREED))
+    if (!promise_fits(producer, target.size) && !MUTATED(PRODUCER_IGNORES_PROMISE)) {
+        if (producer->view.generation + 1 == generation || MUTATED(DECLINE_STAYS))
             return 0;
         if (end_look_up(producer->shared, producer->memory, --generation, 0, &target, &offset) < 0)
             return broken(producer);
@@ -228,6 +229,8 @@ int ring_producer_reserve(struct ring_producer *producer, size_t min, size_t max
         return r;
     }
     producer->reserved = span->size;
+    if (MUTATED(MARK_CLEARED_EARLY))
+        order_store_release(&producer->shared->producer_status.mark, producer->mark);
     if (MUTATED(TAIL_BEFORE_BYTES) && !producer->entering)
         order_store_release(&producer->shared->producer.tail, producer->tail + span->size);
     return 0;
@@ -271,6 +274,10 @@ bool ring_producer_commit(struct ring_producer *producer, size_t n)
         return false;
     }
     bool switched = producer->entering;
+    if (MUTATED(TAIL_BEFORE_SWITCH) && switched) {
+        order_store_release(&shared->producer.tail, producer->tail + n);
+        usleep(1); /* widens the window */
+    }
     if (__builtin_expect(switched, 0))
         make_switch(producer);
     producer->tail += n;
@@ -283,8 +290,10 @@ bool ring_producer_commit(struct ring_producer *producer, size_t n)
      */
     order_store_release(&shared->producer.tail, producer->tail);
     operation_end(producer);
-    if (!end_must_ring(&shared->consumer_sleep, switched ? END_WHATEVER_WANTED : producer->tail,
-                       &producer->rung, producer->fence_sleep))
+    const bool whatever_wanted = switched && !MUTATED(NO_RING_AFTER_SWITCH);
+    if (!end_must_ring(&shared->consumer_sleep,
+                       whatever_wanted ? END_WHATEVER_WANTED : producer->tail, &producer->rung,
+                       producer->fence_sleep))
         return false;
     order_store_plain(&shared->producer_status.doorbells, ++producer->doorbells);
     return true;
@@ -396,7 +405,7 @@ bool ring_producer_arm(struct ring_producer *producer, size_t bytes)
 
     producer->armed = end_next_arming(producer->armed);
     end_arm(&shared->producer_sleep, producer->armed, wanted, producer->fence_sleep);
-    if (!MUTATED(NO_SECOND_LOOK) && ring_producer_space(producer) >= bytes)
+    if (!MUTATED(NO_RECHECK_AFTER_ARM) && ring_producer_space(producer) >= bytes)
         return false;
     order_store_plain(&shared->producer_status.sleeps, ++producer->sleeps);
     return true;

@@ -118,11 +118,21 @@ static void linger(struct random *random)
             order_relax();
 }
 
+/*
+ * In each second run the consumer waits for many bytes now and then, in the others the producer for
+ * the whole ring to be empty. Who did both would rightly wait for ever.
+ */
+static bool reads_in_lumps(const struct stress *s)
+{
+    return s->options->seed % 2;
+}
+
 static void produce_some(struct stress *s, struct ring_producer *p, struct random *random)
 {
     struct ring_span span;
     size_t n = 1 + next_random(random, next_random(random, 4) ? 300 : LAYOUT_BLOCK_BYTES);
-    bool promised = false, all = p->view.size && next_random(random, 16) == 0;
+    bool promised = false,
+         all = p->view.size && !reads_in_lumps(s) && next_random(random, 16) == 0;
 
     if (all) {
         /* only when everything is read: if the consumer sleeps by mistake, both do */
@@ -193,7 +203,11 @@ static void *consumer_main(void *argument)
             break;
         if (r == -EAGAIN) {
             linger(&random);
-            bool sleep = ring_consumer_arm(&c, 1);
+            /* Who waits for more takes what is there when it is woken, be it less. */
+            size_t wanted = reads_in_lumps(s) && next_random(&random, 4) == 0
+                                ? 1 + next_random(&random, SLOT_BYTES)
+                                : 1;
+            bool sleep = ring_consumer_arm(&c, wanted);
             if (ring_consumer_owes_doorbell(&c))
                 ring_doorbell(s->space_event);
             if (sleep)

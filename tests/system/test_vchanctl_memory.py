@@ -141,9 +141,6 @@ TIME                     RING  SENDER  RECEIVER  PORT  FROM             TO      
         self.addCleanup(process.kill)
         self.assertEqual([json.loads(process.stdout.readline())["number"] for _ in range(3)], [1, 2, 3])
 
-    def rebalance(self, *decisions, following=0):
-        self.broker.answers[proto.REBALANCE] = lambda body: (
-            proto.LIST_REPLY.pack(len(decisions), Decision.SIZE, following) + b"".join(d.pack() for d in decisions))
 
 
 if __name__ == "__main__":

@@ -135,6 +135,10 @@ fragmentation  5.1% in the worst zone
 """, self.succeed("info"))
         self.assertEqual(self.json("info")["zones"], 2)
 
+    def rebalance(self, *decisions, following=0):
+        self.broker.answers[proto.REBALANCE] = lambda body: (
+            proto.LIST_REPLY.pack(len(decisions), Decision.SIZE, following) + b"".join(d.pack() for d in decisions))
+
     def test_rebalance_asks_for_what_it_says(self):
         self.rebalance(decision(1, 1))
         self.assertIn("planned", self.succeed("rebalance", "--dry-run"))

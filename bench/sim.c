@@ -102,8 +102,7 @@ static void slice(struct sim *sim)
     sim->slices++;
 }
 
-static void look(struct sim *sim, const struct policy_book_round *round, uint32_t number,
-                 bool pressing)
+static void look(struct sim *sim, const struct policy_book_round *round, uint32_t number)
 {
     struct sim_ring *ring = &sim->rings[number];
     const struct sim_demand *demand = ring->demand;
@@ -122,23 +121,25 @@ static void look(struct sim *sim, const struct policy_book_round *round, uint32_
     };
 
     sim_ring_sample(ring, &at.sample);
-    const struct policy_track *track = policy_book_look(sim->book, round, number, &at, pressing);
+    const struct policy_track *track = policy_book_look(sim->book, round, number, &at);
     if (round->regular && policy_track_active(track))
         ring->high_bytes = ring->held_bytes;
 }
 
 static void look_at_all(struct sim *sim, const struct policy_book_round *round)
 {
+    const uint32_t *due;
     size_t next, end;
 
     policy_book_begin(sim->book, round, &next, &end);
-    for (size_t place = policy_book_listed(sim->book); !round->pressing && place-- > 0;)
-        look(sim, round, policy_book_number(sim->book, place), false);
+    size_t count = policy_book_due(sim->book, &due);
+    for (size_t i = 0; i < count; i++)
+        look(sim, round, due[i]);
     for (; next < end; next++)
         if (!policy_book_is_listed(sim->book, (uint32_t)next))
-            look(sim, round, (uint32_t)next, false);
+            look(sim, round, (uint32_t)next);
     for (size_t i = 0; i < sim->pressing_count; i++)
-        look(sim, round, sim->pressing[i], true);
+        look(sim, round, sim->pressing[i]);
     sim->pressing_count = 0;
 }
 
@@ -153,7 +154,10 @@ static void carry_out(struct sim *sim, size_t count)
     sim_memory_step(&sim->memory, sim->now_ns);
 }
 
-/* The first round is about all rings: they are there before time begins. */
+/*
+ * The first round is about all rings, which are there before time begins; that does not happen to a
+ * broker, and its cost is not counted.
+ */
 static void run_round(struct sim *sim, bool regular, bool pressing)
 {
     const struct policy_book_round round = {
@@ -174,8 +178,9 @@ static void run_round(struct sim *sim, bool regular, bool pressing)
     look_at_all(sim, &round);
     policy_book_domains(sim->book, &domains)[0].charged_bytes = sim_memory_used(&sim->memory);
     size_t count = policy_book_plan(sim->book, &round, sim->decisions, DECISIONS_MAX);
-    histogram_add(pressing ? &sim->result->pressing_ns : &sim->result->round_ns,
-                  measure_ticks() - before_ticks);
+    if (!round.thorough)
+        histogram_add(pressing ? &sim->result->pressing_ns : &sim->result->round_ns,
+                      measure_ticks() - before_ticks);
     if (pressing) {
         sim->result->pressing_rounds++;
     } else {

@@ -186,7 +186,7 @@ void policy_reason_text(const struct policy_decision *decision, char *text, size
 void policy_append(const struct policy_input *input, const struct policy_decision *decision,
                    struct policy_decision *decisions, size_t *count, size_t max)
 {
-    const struct policy_ring *ring = &input->rings[decision->index];
+    const struct policy_ring *ring = input->rings[decision->index];
 
     if (*count == max)
         return;

@@ -161,7 +161,10 @@ struct policy_domain {
 
 /* The caller's buffers; the policy writes what it likes into scratch. */
 struct policy_scratch {
+    uint64_t size_bytes;
     uint64_t wish_bytes;
+    uint64_t floor_bytes;
+    uint32_t weight;
     uint32_t next;
     uint8_t kind;
     uint8_t reason;
@@ -171,8 +174,8 @@ struct policy_input {
     uint64_t now_ns; /* CLOCK_MONOTONIC */
     uint64_t total_bytes;
     uint64_t free_bytes;
-    uint64_t largest_free_bytes;     /* the longest free run: no new extent can be longer now */
-    const struct policy_ring *rings; /* those that matter: see policy.settles and policy_book.h */
+    uint64_t largest_free_bytes; /* the longest free run: no new extent can be longer now */
+    const struct policy_ring *const *rings; /* those that matter now: see broker/policy_book.h */
     size_t ring_count;
     const struct policy_domain *domains;
     size_t domain_count;
@@ -201,8 +204,8 @@ typedef size_t policy_plan_function(const struct policy_input *input,
 struct policy {
     const char *name;
     policy_plan_function *plan;
-    bool settles; /* a ring that has been at its floor for a while without any traffic may be left
-                     out of policy_input: it would neither be given nor taken anything */
+    bool settles; /* it can be asked about some rings, the others count as used memory. Else it is
+                     always asked about all of them */
 };
 
 #define POLICY_COUNT 3u

@@ -15,14 +15,17 @@ struct policy_book {
     size_t rings_max;
     struct policy_track *tracks; /* by number */
     uint32_t *places;            /* by number, in the list; NO_PLACE */
-    /* The list: what the policy is asked about, and whose number that is. */
-    struct policy_ring *rings;
+    /* The list. */
     uint32_t *numbers;
     size_t count;
-    /* The pressing ones of this round. */
-    struct policy_ring *pressing_rings;
-    uint32_t *pressing;
-    size_t pressing_count;
+    size_t next; /* place of the first whose turn it is when not all of them have it */
+    /* This round: numbers whose turn it is, and what the policy is asked about. */
+    uint32_t *due;
+    size_t due_count;
+    uint32_t *asked;
+    const struct policy_ring **rings;
+    size_t asked_count;
+    uint32_t *stamps, stamp; /* of the last round that a ring, by number, was asked about in */
     struct policy_scratch *scratch;
     struct policy_domain *domains; /* by slot */
     uint64_t *domain_scratch;
@@ -31,7 +34,6 @@ struct policy_book {
     size_t turn;     /* the first number of the next turn */
     uint64_t regular_ns, last_regular_ns;
     struct policy_input input;
-    const uint32_t *input_numbers;
 };
 
 int policy_book_new(size_t rings_max, struct policy_book **out)
@@ -45,18 +47,19 @@ int policy_book_new(size_t rings_max, struct policy_book **out)
         .rings_max = rings_max,
         .tracks = calloc(rings_max, sizeof(*book->tracks)),
         .places = malloc(rings_max * sizeof(*book->places)),
-        .rings = calloc(rings_max, sizeof(*book->rings)),
         .numbers = calloc(rings_max, sizeof(*book->numbers)),
-        .pressing_rings = calloc(rings_max, sizeof(*book->pressing_rings)),
-        .pressing = calloc(rings_max, sizeof(*book->pressing)),
+        .due = calloc(rings_max, sizeof(*book->due)),
+        .asked = calloc(rings_max, sizeof(*book->asked)),
+        .rings = calloc(rings_max, sizeof(*book->rings)),
+        .stamps = calloc(rings_max, sizeof(*book->stamps)),
         .scratch = calloc(rings_max, sizeof(*book->scratch)),
         .domains = calloc(domains, sizeof(*book->domains)),
         .domain_scratch = calloc(domains, sizeof(*book->domain_scratch)),
         .slots = malloc(domains * sizeof(*book->slots)),
     };
-    if (!book->tracks || !book->places || !book->rings || !book->numbers || !book->pressing_rings ||
-        !book->pressing || !book->scratch || !book->domains || !book->domain_scratch ||
-        !book->slots) {
+    if (!book->tracks || !book->places || !book->numbers || !book->due || !book->asked ||
+        !book->rings || !book->stamps || !book->scratch || !book->domains ||
+        !book->domain_scratch || !book->slots) {
         policy_book_free(book);
         return -ENOMEM;
     }
@@ -72,10 +75,11 @@ void policy_book_free(struct policy_book *book)
         return;
     free(book->tracks);
     free(book->places);
-    free(book->rings);
     free(book->numbers);
-    free(book->pressing_rings);
-    free(book->pressing);
+    free(book->due);
+    free(book->asked);
+    free(book->rings);
+    free(book->stamps);
     free(book->scratch);
     free(book->domains);
     free(book->domain_scratch);
@@ -83,22 +87,35 @@ void policy_book_free(struct policy_book *book)
     free(book);
 }
 
-/* When regular rounds are rare, more numbers have their turn in each. */
 static size_t turn_length(const struct policy_book *book, const struct policy_book_round *round)
 {
-    size_t length = (book->rings_max + POLICY_BOOK_TURNS - 1) / POLICY_BOOK_TURNS;
     bool rare = book->last_regular_ns &&
                 round->now_ns - book->last_regular_ns > 2000000 * round->config->period_ms;
 
-    if (rare)
-        length *= 4;
-    return length > POLICY_BOOK_TURN_LEAST ? length : POLICY_BOOK_TURN_LEAST;
+    return rare ? 4 * POLICY_BOOK_TURN : POLICY_BOOK_TURN;
+}
+
+/* The listed ones that this round looks at: all, or as many as one may, one after the other. */
+static void take_turns(struct policy_book *book, const struct policy_book_round *round)
+{
+    bool all = round->thorough || !round->policy->settles || book->count <= POLICY_BOOK_ROUND_MOST;
+    size_t count = all ? book->count : POLICY_BOOK_ROUND_MOST;
+
+    if (all || book->next >= book->count)
+        book->next = 0;
+    for (; book->due_count < count; book->due_count++) {
+        book->due[book->due_count] = book->numbers[book->next];
+        book->next = book->next + 1 < book->count ? book->next + 1 : 0;
+    }
 }
 
 void policy_book_begin(struct policy_book *book, const struct policy_book_round *round,
                        size_t *first, size_t *end)
 {
-    book->pressing_count = 0;
+    book->due_count = book->asked_count = 0;
+    book->stamp++;
+    if (!round->pressing)
+        take_turns(book, round);
     *first = 0;
     *end = round->thorough ? book->rings_max : 0;
     if (!round->regular)
@@ -114,14 +131,15 @@ void policy_book_begin(struct policy_book *book, const struct policy_book_round 
     book->turn = *end == book->rings_max ? 0 : *end;
 }
 
+size_t policy_book_due(const struct policy_book *book, const uint32_t **numbers)
+{
+    *numbers = book->due;
+    return book->due_count;
+}
+
 size_t policy_book_listed(const struct policy_book *book)
 {
     return book->count;
-}
-
-uint32_t policy_book_number(const struct policy_book *book, size_t place)
-{
-    return book->numbers[place];
 }
 
 bool policy_book_is_listed(const struct policy_book *book, uint32_t number)
@@ -155,7 +173,6 @@ static void unlist(struct policy_book *book, uint32_t number)
     book->places[number] = NO_PLACE;
     if (place == --book->count)
         return;
-    book->rings[place] = book->rings[book->count];
     book->numbers[place] = book->numbers[book->count];
     book->places[book->numbers[place]] = place;
 }
@@ -181,7 +198,7 @@ static bool is_at_its_floor(const struct policy_ring *ring)
 
 const struct policy_track *policy_book_look(struct policy_book *book,
                                             const struct policy_book_round *round, uint32_t number,
-                                            const struct policy_look *look, bool pressing)
+                                            const struct policy_look *look)
 {
     struct policy_track *track = &book->tracks[number];
     uint32_t *place = &book->places[number];
@@ -202,9 +219,10 @@ const struct policy_track *policy_book_look(struct policy_book *book,
         *place = (uint32_t)book->count++;
         book->numbers[*place] = number;
     }
-    book->rings[*place] = track->ring;
-    if (pressing && book->pressing_count < book->rings_max)
-        book->pressing[book->pressing_count++] = number;
+    if (book->stamps[number] != book->stamp) {
+        book->stamps[number] = book->stamp;
+        book->asked[book->asked_count++] = number;
+    }
     return track;
 }
 
@@ -220,40 +238,40 @@ struct policy_domain *policy_book_domains(struct policy_book *book, size_t *coun
     return book->domains;
 }
 
-static void gather_pressing(struct policy_book *book)
+static void gather(struct policy_book *book, const struct policy_book_round *round)
 {
-    for (size_t i = 0; i < book->pressing_count; i++)
-        book->pressing_rings[i] = book->tracks[book->pressing[i]].ring;
+    if (!round->policy->settles) {
+        memcpy(book->asked, book->numbers, book->count * sizeof(*book->asked));
+        book->asked_count = book->count;
+    }
+    for (size_t i = 0; i < book->asked_count; i++)
+        book->rings[i] = &book->tracks[book->asked[i]].ring;
 }
 
 size_t policy_book_plan(struct policy_book *book, const struct policy_book_round *round,
                         struct policy_decision *decisions, size_t max)
 {
-    bool some = round->pressing && round->policy->settles;
-
-    if (some)
-        gather_pressing(book);
-    book->input_numbers = some ? book->pressing : book->numbers;
+    gather(book, round);
     book->input = (struct policy_input){
         .now_ns = round->now_ns,
         .total_bytes = round->total_bytes,
         .free_bytes = round->free_bytes,
         .largest_free_bytes = round->largest_free_bytes,
-        .rings = some ? book->pressing_rings : book->rings,
-        .ring_count = some ? book->pressing_count : book->count,
+        .rings = book->rings,
+        .ring_count = book->asked_count,
         .domains = book->domains,
         .domain_count = book->domain_count,
         .scratch = book->scratch,
         .domain_scratch = book->domain_scratch,
         .pressure = round->pressure,
-        .some = some,
+        .some = round->pressing && round->policy->settles,
         .all_refusals = round->all_refusals,
     };
     if (book->input.ring_count == 0)
         return 0;
     size_t count = round->policy->plan(&book->input, round->config, decisions, max);
     for (size_t i = 0; i < count && !round->all_refusals; i++)
-        policy_track_decided(&book->tracks[book->input_numbers[decisions[i].index]], &decisions[i],
+        policy_track_decided(&book->tracks[book->asked[decisions[i].index]], &decisions[i],
                              round->now_ns);
     return count;
 }
@@ -265,5 +283,5 @@ const struct policy_input *policy_book_input(const struct policy_book *book)
 
 uint32_t policy_book_input_number(const struct policy_book *book, uint32_t index)
 {
-    return book->input_numbers[index];
+    return book->asked[index];
 }

@@ -3,16 +3,19 @@
  * broker/policy_book.h - the rings of one region, as a policy is asked about them round after
  * round.
  *
- * What a round costs is linear in the rings that it is about. Three kinds:
+ * What a round costs is linear in the rings that have changed, and bounded. Three kinds:
  *
- *   listed    something has changed lately, or it has more than its floor: looked at in each round,
- *             and the policy is asked about it
- *   settled   nothing has gone through it for two intervals, and it is at its floor: no policy that
- *             `settles` would give it anything or take anything from it. Looked at once in
- *             POLICY_BOOK_TURNS regular rounds, and when somebody says that it has changed; the
- *             policy does not hear of it. Its memory counts as used.
- *   pressing  listed, and somebody has said that its producer lacks space: a round of these alone
+ *   listed    something has changed lately, or it has more than its floor. Looked at in each round;
+ *             if there are more than POLICY_BOOK_ROUND_MOST, in turns of so many
+ *   settled   nothing has gone through it for two intervals, and it is at its floor: there is
+ *             nothing to take, and it wants nothing. Looked at in its turn, POLICY_BOOK_TURN numbers
+ *             in each regular round, and when somebody says that it has changed
+ *   pressing  somebody has just said that its producer lacks space: a round about these alone
  *             answers them, however many others there are
+ *
+ * The policy is asked about the rings that were looked at in the round and are listed. The memory
+ * of the others counts as used. (A policy that does not `settle` is asked about all, and nothing
+ * bounds its rounds.)
  *
  *     unknown --look--> listed <-----look: changed----- settled
  *        ^                 |  ----look: nothing new---->   |
@@ -31,9 +34,10 @@
 #include "broker/policy.h"
 #include "broker/policy_track.h"
 
-/* Up to so many settled rings are looked at in each regular round all the same: it costs little. */
-#define POLICY_BOOK_TURN_LEAST 4096u
-#define POLICY_BOOK_TURNS 16u
+/* Numbers whose turn it is in each regular round; four times as many when those are rare. */
+#define POLICY_BOOK_TURN 4096u
+/* Listed rings that a round is about, at most. */
+#define POLICY_BOOK_ROUND_MOST 8192u
 
 struct policy_book;
 
@@ -49,31 +53,27 @@ struct policy_book_round {
     bool regular;      /* the interval ends with this round */
     bool thorough;     /* the settled ones are looked at, too */
     bool pressure;     /* see policy_input */
-    bool pressing;     /* ask about the pressing rings only, if the policy can be asked so */
+    bool pressing;     /* none are due: those that the caller looks at all the same are pressing */
     bool all_refusals; /* a dry run: those recorded already too, and none is remembered */
     const struct policy *policy;
     const struct policy_config *config;
 };
 
 /*
- * Before the looks of a round. The rings to look at are then those listed and, in regular rounds,
- * those in turn: numbers from *first on, until below *end; the caller looks at those of them that
- * there are and that are not listed.
+ * Before the looks of a round. The rings to look at are then those due, and, of the numbers from
+ * *first on and below *end, those that there are and that are not listed.
  */
 void policy_book_begin(struct policy_book *book, const struct policy_book_round *round,
                        size_t *first, size_t *end);
+/* Until the next begin. Returns how many. */
+size_t policy_book_due(const struct policy_book *book, const uint32_t **numbers);
 size_t policy_book_listed(const struct policy_book *book);
-uint32_t policy_book_number(const struct policy_book *book, size_t place);
 bool policy_book_is_listed(const struct policy_book *book, uint32_t number);
 
-/*
- * One look. look->domain is the domain's number. Returns what is known of the ring now; it may have
- * been listed or have settled, so go through the listed ones from the last to the first. pressing:
- * somebody has said so.
- */
+/* One look. look->domain is the domain's number. Returns what is known of the ring now. */
 const struct policy_track *policy_book_look(struct policy_book *book,
                                             const struct policy_book_round *round, uint32_t number,
-                                            const struct policy_look *look, bool pressing);
+                                            const struct policy_look *look);
 /* It has gone; may be unknown. */
 void policy_book_forget(struct policy_book *book, uint32_t number);
 /* What is known of it; all zero: nothing. */

@@ -34,7 +34,7 @@ struct round {
 static void decide(struct round *round, size_t index, enum policy_reason reason, bool refused,
                    uint64_t to, uint64_t number)
 {
-    const struct policy_ring *ring = &round->wishes.input->rings[index];
+    const struct policy_ring *ring = round->wishes.input->rings[index];
     const struct policy_decision decision = {
         .index = (uint32_t)index,
         .refused = refused,
@@ -47,23 +47,20 @@ static void decide(struct round *round, size_t index, enum policy_reason reason,
     policy_append(round->wishes.input, &decision, round->decisions, &round->count, round->max);
 }
 
-static uint64_t share_of(const struct policy_ring *ring, uint64_t level)
+static uint64_t share_of(uint32_t weight, uint64_t level)
 {
     return level == UINT64_MAX
                ? level
-               : policy_round_down(level / 100 * ring->weight + level % 100 * ring->weight / 100);
+               : policy_round_down(level / 100 * weight + level % 100 * weight / 100);
 }
 
 /* What it is to have: its wish, but no more than its share, but never less than its floor. */
-static uint64_t portion(const struct round *round, size_t index, uint64_t level)
+static uint64_t portion(const struct policy_scratch *scratch, uint64_t level)
 {
-    const struct policy_ring *ring = &round->wishes.input->rings[index];
-    uint64_t portion = policy_min(round->wishes.input->scratch[index].wish_bytes,
-                                  policy_round_to_class(share_of(ring, level)));
+    uint64_t share = policy_round_to_class(share_of(scratch->weight, level));
 
-    return policy_max(portion, round->wishes.input->some
-                                   ? ring->size_bytes
-                                   : policy_min(policy_floor(ring), ring->size_bytes));
+    return policy_max(policy_min(scratch->wish_bytes, share),
+                      policy_min(scratch->floor_bytes, scratch->size_bytes));
 }
 
 /* Would all portions, and what must stay free at this level, fit? */
@@ -77,9 +74,10 @@ static bool fits(const struct round *round, uint64_t level)
         return false;
     left -= kept;
     for (size_t i = 0; i < round->wishes.input->ring_count; i++) {
-        if (round->wishes.input->scratch[i].kind == POLICY_FIXED)
+        const struct policy_scratch *scratch = &round->wishes.input->scratch[i];
+        if (scratch->kind == POLICY_FIXED)
             continue;
-        uint64_t bytes = portion(round, i, level);
+        uint64_t bytes = portion(scratch, level);
         if (bytes > left)
             return false;
         left -= bytes;
@@ -133,8 +131,8 @@ static bool wishes_fit(const struct round *round)
         const struct policy_scratch *scratch = &round->wishes.input->scratch[i];
         /* A ring at its floor wishes what it cannot be refused. */
         if (scratch->kind != POLICY_FIXED &&
-            scratch->wish_bytes > share_of(&round->wishes.input->rings[i], level) &&
-            scratch->wish_bytes > policy_floor(&round->wishes.input->rings[i]))
+            scratch->wish_bytes > share_of(scratch->weight, level) &&
+            scratch->wish_bytes > scratch->floor_bytes)
             return false;
     }
     return true;
@@ -151,8 +149,9 @@ static void look(struct round *round)
     round->run_bytes = input->largest_free_bytes;
     round->pool_bytes = input->free_bytes;
     for (size_t i = 0; i < input->ring_count; i++) {
-        policy_wish(&round->wishes, &input->rings[i], &input->scratch[i]);
-        round->pool_bytes += input->rings[i].moving ? 0 : input->rings[i].size_bytes;
+        policy_wish(&round->wishes, input->rings[i], &input->scratch[i]);
+        if (input->scratch[i].kind != POLICY_FIXED)
+            round->pool_bytes += input->scratch[i].size_bytes;
     }
     round->pool_bytes = round->pool_bytes > reserve ? round->pool_bytes - reserve : 0;
     round->level = UINT64_MAX;
@@ -160,7 +159,7 @@ static void look(struct round *round)
         return;
     round->wishes.tight = true;
     for (size_t i = 0; i < input->ring_count; i++)
-        policy_wish(&round->wishes, &input->rings[i], &input->scratch[i]);
+        policy_wish(&round->wishes, input->rings[i], &input->scratch[i]);
     if (!wishes_fit(round))
         round->level = find_level(round);
 }
@@ -184,7 +183,7 @@ static uint64_t number_for(const struct round *round, const struct policy_ring *
         return policy_ms_since(input, ring->received_ns);
     case POLICY_FAIR_SHARE:
     case POLICY_REGION_FULL:
-        return share_of(ring, round->level);
+        return share_of(ring->weight, round->level);
     case POLICY_AT_MAX:
         return ring->max_bytes;
     case POLICY_AT_QUOTA:
@@ -227,13 +226,13 @@ static void take_room(struct round *round, uint64_t from, uint64_t to)
 /* Shrinks this ring if it is to have less. limit: most shrinks of this round. */
 static void shrink(struct round *round, size_t index, uint64_t limit)
 {
-    const struct policy_ring *ring = &round->wishes.input->rings[index];
     const struct policy_scratch *scratch = &round->wishes.input->scratch[index];
-    uint64_t to = portion(round, index, round->level);
+    uint64_t to = portion(scratch, round->level);
     bool loses = scratch->kind == POLICY_LOSES;
 
-    if (scratch->kind == POLICY_FIXED || to >= ring->size_bytes || round->shrinks == limit)
+    if (scratch->kind == POLICY_FIXED || to >= scratch->size_bytes || round->shrinks == limit)
         return;
+    const struct policy_ring *ring = round->wishes.input->rings[index];
     if (loses ? round->wishes.input->pressure && !round->wishes.tight
               : !policy_wish_worth(&round->wishes, ring->size_bytes, to) ||
                     !policy_wish_may_shrink(&round->wishes, ring))
@@ -255,11 +254,11 @@ static void shrink(struct round *round, size_t index, uint64_t limit)
 /* Grows this ring, or says why not. */
 static void grow(struct round *round, size_t index)
 {
-    const struct policy_ring *ring = &round->wishes.input->rings[index];
+    const struct policy_ring *ring = round->wishes.input->rings[index];
     const struct policy_domain *domain = &round->wishes.input->domains[ring->domain];
     uint64_t *charged = &round->wishes.input->domain_scratch[ring->domain];
     uint64_t size = ring->size_bytes;
-    uint64_t to = portion(round, index, round->level);
+    uint64_t to = portion(&round->wishes.input->scratch[index], round->level);
     enum policy_reason refusal = POLICY_REGION_FULL;
 
     if (domain->quota_bytes) {
@@ -306,8 +305,8 @@ static uint64_t sort_by_poverty(struct round *round)
     for (size_t i = input->ring_count; i-- > 0;) {
         if (input->scratch[i].kind != POLICY_HUNGRY)
             continue;
-        uint64_t wealth = input->rings[i].size_bytes / POLICY_BLOCK_BYTES * 1024 /
-                          policy_max(input->rings[i].weight, 1);
+        uint64_t wealth = input->rings[i]->size_bytes / POLICY_BLOCK_BYTES * 1024 /
+                          policy_max(input->rings[i]->weight, 1);
         unsigned list = 63u - (unsigned)__builtin_clzll(wealth | 1);
         input->scratch[i].next = round->poverty[list];
         round->poverty[list] = (uint32_t)i;
@@ -322,7 +321,7 @@ static void explain(struct round *round)
     const struct policy_input *input = round->wishes.input;
 
     for (size_t i = 0; i < input->ring_count; i++) {
-        const struct policy_ring *ring = &input->rings[i];
+        const struct policy_ring *ring = input->rings[i];
         const struct policy_scratch *scratch = &input->scratch[i];
         enum policy_reason reason = POLICY_NO_REASON;
         /* That the last growth was only just now is no news. */

@@ -49,7 +49,7 @@ static void decide(struct round *round, size_t index, enum policy_reason reason,
         .index = (uint32_t)index,
         .refused = refused,
         .reason = reason,
-        .from_bytes = round->input->rings[index].size_bytes,
+        .from_bytes = round->input->rings[index]->size_bytes,
         .to_bytes = to,
         .number = number,
     };
@@ -65,7 +65,7 @@ static bool has_room(const struct round *round, uint64_t to)
 
 static void shrink(struct round *round, size_t index)
 {
-    const struct policy_ring *ring = &round->input->rings[index];
+    const struct policy_ring *ring = round->input->rings[index];
     uint64_t floor = floor_of(ring), idle = idle_ms(round, ring);
     bool inactive = round->config->inactive_ms && idle >= round->config->inactive_ms;
     uint64_t to = inactive ? floor : ring->size_bytes / 5 * 4 / BLOCK_BYTES * BLOCK_BYTES;
@@ -81,7 +81,7 @@ static void shrink(struct round *round, size_t index)
 
 static void grow(struct round *round, size_t index)
 {
-    const struct policy_ring *ring = &round->input->rings[index];
+    const struct policy_ring *ring = round->input->rings[index];
     const struct policy_domain *domain = &round->input->domains[ring->domain];
     uint64_t *charged = &round->input->domain_scratch[ring->domain];
     uint64_t to = ring->size_bytes + BLOCK_BYTES;
@@ -116,10 +116,10 @@ size_t policy_secure_ivshmem_plan(const struct policy_input *input,
     for (size_t i = 0; i < input->domain_count; i++)
         input->domain_scratch[i] = input->domains[i].charged_bytes;
     for (size_t i = 0; i < input->ring_count && !input->pressure; i++)
-        if (!input->rings[i].moving)
+        if (!input->rings[i]->moving)
             shrink(&round, i);
     for (size_t i = 0; i < input->ring_count; i++)
-        if (!input->rings[i].moving)
+        if (!input->rings[i]->moving)
             grow(&round, i);
     return round.count;
 }

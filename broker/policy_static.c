@@ -50,7 +50,7 @@ struct round {
 
 static void move(struct round *round, size_t index, uint64_t to, bool grow)
 {
-    const struct policy_ring *ring = &round->input->rings[index];
+    const struct policy_ring *ring = round->input->rings[index];
     const struct policy_domain *domain = &round->input->domains[ring->domain];
     uint64_t *charged = &round->input->domain_scratch[ring->domain];
     enum policy_reason reason = POLICY_EQUAL_SHARE;
@@ -100,11 +100,11 @@ size_t policy_static_plan(const struct policy_input *input, const struct policy_
      * free need not lie in one piece: as long as there is such a ring, two shares stay free.
      */
     for (size_t i = 0; i < input->ring_count; i++)
-        if (wish(&input->rings[i], share) < input->rings[i].size_bytes)
+        if (wish(input->rings[i], share) < input->rings[i]->size_bytes)
             round.kept_bytes = 2 * share;
     for (int grow = 0; grow < 2; grow++) {
         for (size_t i = 0; i < input->ring_count; i++) {
-            const struct policy_ring *ring = &input->rings[i];
+            const struct policy_ring *ring = input->rings[i];
             uint64_t to = wish(ring, share);
             if (!ring->moving && (grow ? to > ring->size_bytes : to < ring->size_bytes))
                 move(&round, i, to, grow);

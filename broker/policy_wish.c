@@ -189,7 +189,13 @@ static bool look_rich(const struct policy_wishes *wishes, const struct policy_ri
 void policy_wish(const struct policy_wishes *wishes, const struct policy_ring *ring,
                  struct policy_scratch *scratch)
 {
-    *scratch = (struct policy_scratch){.kind = POLICY_CONTENT, .wish_bytes = ring->size_bytes};
+    *scratch = (struct policy_scratch){
+        .kind = POLICY_CONTENT,
+        .size_bytes = ring->size_bytes,
+        .wish_bytes = ring->size_bytes,
+        .floor_bytes = wishes->input->some ? ring->size_bytes : policy_floor(ring),
+        .weight = ring->weight,
+    };
     if (ring->moving) {
         scratch->kind = POLICY_FIXED;
         return;

@@ -123,8 +123,7 @@ static void fill_look(const struct zone_round *zone_round, const struct channel 
     };
 }
 
-static void look_at_ring(struct zone_round *zone_round, uint32_t number, struct channel *channel,
-                         bool pressing)
+static void look_at_ring(struct zone_round *zone_round, uint32_t number, struct channel *channel)
 {
     const unsigned ring = number % RINGS;
     const struct channel_ring_view *view = channel_ring_view(channel, ring);
@@ -141,7 +140,7 @@ static void look_at_ring(struct zone_round *zone_round, uint32_t number, struct 
     fill_look(zone_round, channel, ring, view, &look);
     ring_sample_take(shared, view->current.size + view->old.size, *epoch, &look.sample);
     const struct policy_track *track =
-        policy_book_look(zone_round->book, &zone_round->plan, number, &look, pressing);
+        policy_book_look(zone_round->book, &zone_round->plan, number, &look);
     if (order_load_plain(&channel->ring[ring].active_ns) != track->ring.active_ns)
         order_store_plain(&channel->ring[ring].active_ns, track->ring.active_ns);
     if (policy_track_active(track)) {
@@ -153,7 +152,7 @@ static void look_at_ring(struct zone_round *zone_round, uint32_t number, struct 
 }
 
 /* One look at the ring of that number in the zone, if its channel is there. Under rcu_enter. */
-static void look_at(struct zone_round *zone_round, uint32_t number, bool pressing)
+static void look_at(struct zone_round *zone_round, uint32_t number)
 {
     struct sampler *sampler = zone_round->sampler;
     uint32_t wanted = zone_round->zone->first_number + number / RINGS;
@@ -161,7 +160,7 @@ static void look_at(struct zone_round *zone_round, uint32_t number, bool pressin
     if (!sampler->channel || sampler->channel->number != wanted)
         sampler->channel = channels_find(sampler->channels, wanted);
     if (sampler->channel)
-        look_at_ring(zone_round, number, sampler->channel, pressing);
+        look_at_ring(zone_round, number, sampler->channel);
     else
         policy_book_forget(zone_round->book, number);
 }
@@ -183,7 +182,7 @@ static void look_at_told(struct zone_round *zone_round)
                 continue; /* another zone's */
             uint32_t mask = 1u << bit;
             if (__atomic_fetch_and(&attention[word], ~mask, __ATOMIC_ACQUIRE) & mask)
-                look_at(zone_round, (uint32_t)(number - first), true);
+                look_at(zone_round, (uint32_t)(number - first));
         }
     }
 }
@@ -191,17 +190,18 @@ static void look_at_told(struct zone_round *zone_round)
 static void look_at_zone(struct zone_round *zone_round)
 {
     struct policy_book *book = zone_round->book;
+    const uint32_t *due;
     size_t next, end;
 
     rcu_enter();
     zone_round->sampler->channel = NULL;
     policy_book_begin(book, &zone_round->plan, &next, &end);
-    if (!zone_round->plan.pressing)
-        for (size_t place = policy_book_listed(book); place-- > 0;)
-            look_at(zone_round, policy_book_number(book, place), false);
+    size_t count = policy_book_due(book, &due);
+    for (size_t i = 0; i < count; i++)
+        look_at(zone_round, due[i]);
     for (; next < end; next++)
         if (!policy_book_is_listed(book, (uint32_t)next))
-            look_at(zone_round, (uint32_t)next, false);
+            look_at(zone_round, (uint32_t)next);
     look_at_told(zone_round);
     rcu_leave();
 }
@@ -226,7 +226,7 @@ static int append(const struct zone_round *zone_round, const struct policy_decis
                   size_t count)
 {
     struct sampler_round *round = zone_round->round;
-    const struct policy_ring *rings = policy_book_input(zone_round->book)->rings;
+    const struct policy_ring *const *rings = policy_book_input(zone_round->book)->rings;
     struct rebalancer_decision *all =
         realloc(round->decisions, (round->count + count) * sizeof(*all));
 
@@ -234,7 +234,7 @@ static int append(const struct zone_round *zone_round, const struct policy_decis
         return -ENOMEM;
     round->decisions = all;
     for (size_t i = 0; i < count; i++) {
-        const struct policy_ring *ring = &rings[decisions[i].index];
+        const struct policy_ring *ring = rings[decisions[i].index];
         all[round->count++] = (struct rebalancer_decision){
             .policy = decisions[i],
             .incarnation = ring->incarnation,

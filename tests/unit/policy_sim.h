@@ -172,7 +172,7 @@ static inline bool sim_carry_out(struct sim *sim)
 
 static inline bool sim_round(struct sim *sim, bool regular)
 {
-    static struct policy_ring rings[SIM_RINGS_MAX];
+    static const struct policy_ring *rings[SIM_RINGS_MAX];
     static struct policy_scratch scratch[SIM_RINGS_MAX];
     uint64_t domain_scratch[8];
 
@@ -180,8 +180,8 @@ static inline bool sim_round(struct sim *sim, bool regular)
         sim->domains[i].charged_bytes = 0;
     for (size_t i = 0; i < sim->ring_count; i++) {
         sim_look(sim, i, regular);
-        rings[i] = sim->rings[i].track.ring;
-        sim->domains[rings[i].domain].charged_bytes += rings[i].size_bytes;
+        rings[i] = &sim->rings[i].track.ring;
+        sim->domains[rings[i]->domain].charged_bytes += rings[i]->size_bytes;
     }
     struct policy_input input = {
         .now_ns = sim->now_ns,

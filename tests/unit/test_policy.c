@@ -399,7 +399,7 @@ static void moving_ring_is_left_alone(void **state)
         .total_bytes = sim->total_bytes,
         .free_bytes = sim->total_bytes - 8 * KIB,
         .largest_free_bytes = sim->total_bytes - 8 * KIB,
-        .rings = &ring->track.ring,
+        .rings = (const struct policy_ring *const[]){&ring->track.ring},
         .ring_count = 1,
         .domains = sim->domains,
         .domain_count = 1,
@@ -464,6 +464,7 @@ static void a_hundred_thousand_rings(void **state)
     (void)state;
     const size_t count = 100000;
     struct policy_ring *rings = calloc(count, sizeof(*rings));
+    const struct policy_ring **all = calloc(count, sizeof(const struct policy_ring *));
     struct policy_scratch *scratch = calloc(count, sizeof(*scratch));
     struct policy_decision *decisions = calloc(count, sizeof(*decisions));
     struct policy_domain domain = {0};
@@ -492,12 +493,14 @@ static void a_hundred_thousand_rings(void **state)
             .changed_ns = 1,
             .grew = true,
         };
+    for (size_t i = 0; i < count; i++)
+        all[i] = &rings[i];
     struct policy_input input = {
         .now_ns = 100000000000,
         .total_bytes = 8192 * MIB,
         .free_bytes = 8192 * MIB - count * 64 * KIB,
         .largest_free_bytes = 8192 * MIB - count * 64 * KIB,
-        .rings = rings,
+        .rings = all,
         .ring_count = count,
         .domains = &domain,
         .domain_count = 1,
@@ -517,6 +520,7 @@ static void a_hundred_thousand_rings(void **state)
         input.free_bytes = input.largest_free_bytes = count * 8 * KIB;
     }
     free(rings);
+    free(all);
     free(scratch);
     free(decisions);
 }

@@ -20,7 +20,7 @@
 static size_t plan_fragmented(struct sim *sim, uint64_t largest_free_bytes)
 {
     static struct policy_scratch scratch[2];
-    static struct policy_ring rings[2];
+    const struct policy_ring *rings[2];
     uint64_t domain_scratch;
 
     for (size_t i = 0; i < 2; i++) {
@@ -28,7 +28,7 @@ static size_t plan_fragmented(struct sim *sim, uint64_t largest_free_bytes)
         for (unsigned tick = 0; tick < 50; tick++)
             sim_tick(sim);
         sim_look(sim, i, true);
-        rings[i] = sim->rings[i].track.ring;
+        rings[i] = &sim->rings[i].track.ring;
     }
     struct policy_input input = {
         .now_ns = sim->now_ns,

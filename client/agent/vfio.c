@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/pci_regs.h>
 #include <linux/vfio.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -148,6 +149,24 @@ static int find_bar(struct device *device, uint32_t index, uint64_t *offset, uin
     return 0;
 }
 
+/* VFIO has cleared it; without it a device sends no interrupts, which are writes to memory. */
+static int enable_bus_master(struct device *device)
+{
+    const struct vfio *vfio = device->state;
+    struct vfio_region_info info = {.argsz = sizeof(info), .index = VFIO_PCI_CONFIG_REGION_INDEX};
+    uint16_t command;
+
+    if (ioctl(vfio->device, VFIO_DEVICE_GET_REGION_INFO, &info) < 0)
+        return device_explain(device, -errno, "cannot find its configuration: %s", strerror(errno));
+    const off_t offset = (off_t)info.offset + PCI_COMMAND;
+    if (pread(vfio->device, &command, sizeof(command), offset) != sizeof(command))
+        return device_explain(device, -EIO, "cannot read its configuration");
+    command |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+    if (pwrite(vfio->device, &command, sizeof(command), offset) != sizeof(command))
+        return device_explain(device, -EIO, "cannot write its configuration");
+    return 0;
+}
+
 /* All its vectors, with nobody who listens: the kernel cannot add any later. */
 static int enable_interrupts(struct device *device)
 {
@@ -184,6 +203,8 @@ static int open_device(struct device *device)
     if (r == 0)
         r = find_bar(device, VFIO_PCI_BAR0_REGION_INDEX, &device->register_offset,
                      &register_bytes);
+    if (r == 0)
+        r = enable_bus_master(device);
     return r == 0 ? enable_interrupts(device) : r;
 }
 

@@ -65,6 +65,7 @@ def command(image, name, *, sockets=(), vectors=VECTORS, memory_mib=256, ports=P
                     "-device", "virtserialport,chardev=commands,name=vchan.commands"]
     if qmp:
         options += ["-qmp", f"unix:{qmp},server=on,wait=off"]
-    kernel_words = ["console=ttyS0", "quiet", "nokaslr", "intel_iommu=on", f"vchan.name={name}", *words]
+    # On a busy machine, the kernel's test whether the timer interrupts takes it for broken, and panics: no_timer_check.
+    kernel_words = ["console=ttyS0", "quiet", "nokaslr", "no_timer_check", "intel_iommu=on", f"vchan.name={name}", *words]
     return [*options, "-kernel", os.path.join(image, "vmlinuz"), "-initrd", os.path.join(image, "initrd"),
             "-append", " ".join(kernel_words)]

@@ -35,7 +35,11 @@
 #define P_PUBLISH(g) P_STORE(W_TAIL, p_tail + 1, g)
 #define P_RECORD P_STORE(W_SWITCH_COUNT, p_switches, own * 16 + base)
 #else
+#ifdef MUT_TAIL_BEFORE_BYTES
+#define P_PUBLISH(g) P_STORE(W_TAIL, p_tail + 1, 0); P_STORE(W_DATA, g, p_tail)
+#else
 #define P_PUBLISH(g) P_STORE(W_DATA, g, p_tail); P_STORE(W_TAIL, p_tail + 1, 0)
+#endif
 #define P_RECORD P_STORE(W_SWITCH_EVEN + (p_switches & 1), own, base); \
     P_STORE(W_SWITCH_COUNT, p_switches, 0)
 #endif

@@ -181,6 +181,7 @@ void guest_unuse(struct guest *guest)
     if (--guest->users > 0)
         return;
     close_events(guest);
+    rcu_release();
     call_rcu(&guest->rcu, free_record);
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <systemd/sd-event.h>
 #include <unistd.h>
@@ -52,7 +53,8 @@ struct guest_bridge {
     uint32_t fruitless; /* turns in a row */
     sd_event_source *replies;
     sd_event_source *room;                       /* NULL: none is blocked */
-    sd_event_source *again;                      /* the turn was over before the work */
+    int again_fd; /* an eventfd: the turn was over before the work */
+    sd_event_source *again;
     uint64_t seen[(PROTO_SESSION_MAX + 1) / 64]; /* numbers that were opened */
 };
 
@@ -366,7 +368,7 @@ static int go_on(struct guest_bridge *bridge)
     bridge->fruitless = bridge->progress ? 0 : bridge->fruitless + 1;
     if (bridge->fruitless > FRUITLESS_TURNS_MAX)
         return -EPROTO;
-    return sd_event_source_set_enabled(bridge->again, SD_EVENT_ONESHOT);
+    return eventfd_write(bridge->again_fd, 1) < 0 ? -errno : 0;
 }
 
 static int ring_guest(struct guest_bridge *bridge)
@@ -423,9 +425,13 @@ static int on_replies(sd_event_source *source, int epoll, uint32_t events, void 
     return 0;
 }
 
-static int on_again(sd_event_source *source, void *context)
+static int on_again(sd_event_source *source, int descriptor, uint32_t events, void *context)
 {
+    eventfd_t count;
+
     (void)source;
+    (void)events;
+    (void)eventfd_read(descriptor, &count);
     guest_bridge_turn(context);
     return 0;
 }
@@ -437,11 +443,15 @@ static int add_sources(struct guest_bridge *bridge)
     bridge->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (bridge->epoll < 0)
         return -errno;
+    /* sd-event has sources for this, but takes them for those that have waited longest: again and
+     * again before all others. The first turn arms. */
+    bridge->again_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (bridge->again_fd < 0)
+        return -errno;
     int r = sd_event_add_io(event, &bridge->replies, bridge->epoll, EPOLLIN, on_replies, bridge);
     if (r >= 0)
-        r = sd_event_add_defer(event, &bridge->again, on_again, bridge);
-    /* The first turn arms. */
-    return r < 0 ? r : sd_event_source_set_enabled(bridge->again, SD_EVENT_ONESHOT);
+        r = sd_event_add_io(event, &bridge->again, bridge->again_fd, EPOLLIN, on_again, bridge);
+    return r < 0 ? r : 0;
 }
 
 static struct ring_memory memory_of(const struct region *region, const struct ring_extent *extent)
@@ -464,7 +474,7 @@ int guest_bridge_new(struct guest *guest, struct layout_channel_page *page,
         return -ENOMEM;
     bridge->guest = guest;
     bridge->ended = ended;
-    bridge->epoll = -1;
+    bridge->epoll = bridge->again_fd = -1;
     bridge->needed = sizeof(struct proto_frame);
     CDS_INIT_LIST_HEAD(&bridge->connections);
     for (unsigned i = 0; i < BUCKETS; i++)
@@ -503,5 +513,7 @@ void guest_bridge_free(struct guest_bridge *bridge)
     sd_event_source_disable_unref(bridge->again);
     if (bridge->epoll >= 0)
         close(bridge->epoll);
+    if (bridge->again_fd >= 0)
+        close(bridge->again_fd);
     free(bridge);
 }

@@ -140,6 +140,7 @@ class IvshmemCase(unittest.TestCase):
 
     vectors = 16
     configuration = configuration((3, 4, 5))
+    broker_options = {}  # of subprocess.Popen
 
     def setUp(self):
         need("vchand")
@@ -160,7 +161,7 @@ class IvshmemCase(unittest.TestCase):
             self.broker = subprocess.Popen(
                 [os.path.join(BIN, "vchand"), "--config", os.path.join(self.directory, "vchand.conf"),
                  "--runtime-dir", self.directory, "--log-level", "debug"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self.broker_options)
         self.wait_until(lambda: self.log().count("ready: ") > 0, "vchand does not come up")
 
     def stop_broker(self, number=signal.SIGTERM):

@@ -4,6 +4,7 @@
 
 import fcntl
 import os
+import resource
 import struct
 import threading
 import time
@@ -13,6 +14,7 @@ import control_protocol as proto
 from ivshmem_case import HOST, Device, Ended, IvshmemCase, configuration, is_readable
 
 FULL = 0xFFFFFFFFFFFFFFFE
+NOBODY = 65534
 SANITIZED = bool(os.environ.get("VCHAN_SANITIZE"))
 
 
@@ -97,6 +99,55 @@ class Reading(IvshmemCase):
         sleeper.close()
         for guest in guests:
             guest.settle(*(numbers - {guest.id}))
+
+
+class InFlight(IvshmemCase):
+    """The kernel lets a user have so many descriptors in flight, unless it is privileged."""
+
+    vectors = 2
+    limit = 400
+    configuration = configuration(range(3, 60), 2)
+    broker_options = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (InFlight.limit,) * 2)}
+
+    def setUp(self):
+        if os.geteuid() == 0:
+            self.broker_options = {**self.broker_options, "user": NOBODY, "group": NOBODY, "extra_groups": []}
+        super().setUp()
+
+    def start_broker(self):
+        if os.geteuid() == 0:
+            os.chown(self.directory, NOBODY, NOBODY)
+        try:
+            super().start_broker()
+        except PermissionError:
+            self.skipTest("this build cannot be run without privileges")
+
+    def test_who_comes_when_there_are_too_many_is_served_once_others_have_read(self):
+        sleepers = [self.device(n) for n in range(3, 53)]
+        self.wait_until(lambda: self.log().count("attached as peer") == len(sleepers), "they do not come")
+        late = self.device(59)
+        self.assertEqual((late.message(), late.message()), ((0, None), (len(sleepers) + 1, None)))
+        if late.pending(0.3):
+            self.skipTest("this kernel lets more be in flight")
+        cpu = self.cpu_seconds()
+        time.sleep(0.5)
+        self.assertLess(self.cpu_seconds() - cpu, 0.25, "it spins")
+
+        def have_read():
+            for sleeper in sleepers:
+                self.read(sleeper)
+            return late.pending()
+
+        self.wait_until(have_read, "it is forgotten", 5)
+        value, late.memory = late.message()
+        self.assertEqual((value, late.memory is not None), (-1, True))
+
+    @staticmethod
+    def read(device):
+        while device.pending():
+            _, descriptor = device.message()
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 class Flood(IvshmemCase):

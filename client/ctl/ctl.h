@@ -36,6 +36,7 @@ enum ctl_exit {
 #define CTL_OPTION_DOMAIN 0x800u
 #define CTL_OPTION_ZONE 0x1000u
 #define CTL_OPTION_FORCE 0x2000u
+#define CTL_OPTION_ROOT 0x4000u
 
 struct ctl {
     const char *socket_path; /* NULL: the default */
@@ -45,6 +46,7 @@ struct ctl {
     uint64_t lines;    /* with CTL_OPTION_LINES */
     const char *outcome, *by, *sort, *domain; /* with their options, else NULL; not yet checked */
     const char *zone; /* with CTL_OPTION_ZONE, else NULL */
+    const char *root; /* a directory that stands for /; NULL: / */
     unsigned interval_ms;                     /* with CTL_OPTION_INTERVAL */
     uint64_t count;                           /* with CTL_OPTION_COUNT */
     const char *color; /* auto, always, never; NULL: auto */
@@ -70,7 +72,7 @@ struct ctl_command {
 
 extern const struct ctl_command list_command, domains_command, stats_command, info_command,
     version_command, history_command, rebalance_command, set_command, map_command, top_command,
-    domain_command;
+    domain_command, doctor_command;
 
 /* All commands but help, in the order of the help text; ends with NULL. */
 extern const struct ctl_command *const ctl_commands[];

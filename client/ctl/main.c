@@ -23,7 +23,7 @@
 const struct ctl_command *const ctl_commands[] = {
     &list_command, &domains_command, &stats_command,     &info_command, &top_command,
     &map_command,  &history_command, &rebalance_command, &set_command,  &domain_command,
-    &version_command,
+    &doctor_command, &version_command,
     NULL,
 };
 
@@ -78,6 +78,7 @@ enum {
     OPTION_COLOR,
     OPTION_ZONE,
     OPTION_FORCE,
+    OPTION_ROOT,
 };
 
 static const struct option long_options[] = {
@@ -98,6 +99,7 @@ static const struct option long_options[] = {
     {"color", required_argument, NULL, OPTION_COLOR},
     {"zone", required_argument, NULL, OPTION_ZONE},
     {"force", no_argument, NULL, OPTION_FORCE},
+    {"root", required_argument, NULL, OPTION_ROOT},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {0},
@@ -144,6 +146,10 @@ static int take_valued(struct ctl *ctl, int option, const char *argument)
     case OPTION_ZONE:
         ctl->options |= CTL_OPTION_ZONE;
         ctl->zone = argument;
+        break;
+    case OPTION_ROOT:
+        ctl->options |= CTL_OPTION_ROOT;
+        ctl->root = argument;
         break;
     case OPTION_COLOR:
         return take_color(ctl, argument);
@@ -225,7 +231,7 @@ static const char *foreign_option(const struct ctl_command *command, unsigned op
     static const char *const names[] = {
         "--watch", "--lines", "--follow",   "--dry-run", "--verbose", "--outcome",
         "--by",    "--plain", "--interval", "--count",   "--sort",    "--domain",
-        "--zone",  "--force",
+        "--zone",  "--force", "--root",
     };
 
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)

@@ -116,7 +116,9 @@ static int make_directory(const struct broker *broker, const char *path)
     struct stat status;
     int r = 0;
 
-    if (mkdir(path, 0755) < 0 && errno != EEXIST)
+    if (mkdir(path, 0755) == 0)
+        r = chmod(path, 0755) < 0 ? -errno : 0; /* whatever our umask: QEMU is another user */
+    else if (errno != EEXIST)
         r = -errno;
     if (r == 0 && lstat(path, &status) < 0)
         r = -errno;

@@ -235,6 +235,7 @@ class Zones(IvshmemCase):
 
 class Sockets(IvshmemCase):
     configuration = configuration((0, 3, 4))
+    broker_options = {"umask": 0o077}
 
     def modes(self, domain=3):
         status = os.lstat(self.path(domain))

@@ -270,6 +270,8 @@ size_t policy_book_plan(struct policy_book *book, const struct policy_book_round
     if (book->input.ring_count == 0)
         return 0;
     size_t count = round->policy->plan(&book->input, round->config, decisions, max);
+    if (round->record)
+        round->record(round->record_data, &book->input, decisions, count);
     for (size_t i = 0; i < count && !round->all_refusals; i++)
         policy_track_decided(&book->tracks[book->asked[decisions[i].index]], &decisions[i],
                              round->now_ns);

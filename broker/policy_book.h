@@ -8,8 +8,8 @@
  *   listed    something has changed lately, or it has more than its floor. Looked at in each round;
  *             if there are more than POLICY_BOOK_ROUND_MOST, in turns of so many
  *   settled   nothing has gone through it for two intervals, and it is at its floor: there is
- *             nothing to take, and it wants nothing. Looked at in its turn, POLICY_BOOK_TURN numbers
- *             in each regular round, and when somebody says that it has changed
+ *             nothing to take, and it wants nothing. Looked at in its turn, POLICY_BOOK_TURN
+ *             numbers in each regular round, and when somebody says that it has changed
  *   pressing  somebody has just said that its producer lacks space: a round about these alone
  *             answers them, however many others there are
  *
@@ -57,6 +57,10 @@ struct policy_book_round {
     bool all_refusals; /* a dry run: those recorded already too, and none is remembered */
     const struct policy *policy;
     const struct policy_config *config;
+    /* What was asked and answered, before anything is remembered of it; NULL: nobody wants it. */
+    void (*record)(void *data, const struct policy_input *input,
+                   const struct policy_decision *decisions, size_t count);
+    void *record_data;
 };
 
 /*

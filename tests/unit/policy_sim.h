@@ -41,10 +41,13 @@ struct sim {
     struct sim_ring rings[SIM_RINGS_MAX];
     struct policy_domain domains[8];
     /* Of the last round. */
+    struct policy_input input;
     struct policy_decision decisions[SIM_DECISIONS_MAX];
     size_t decision_count;
     uint64_t rounds;
     unsigned moves; /* since the start, of all rings */
+    void (*record)(struct sim *sim); /* of each round, before anything comes of it; NULL: nobody */
+    void *data;                      /* for it */
 };
 
 static inline struct sim *sim_new(uint64_t total_bytes)
@@ -174,7 +177,7 @@ static inline bool sim_round(struct sim *sim, bool regular)
 {
     static const struct policy_ring *rings[SIM_RINGS_MAX];
     static struct policy_scratch scratch[SIM_RINGS_MAX];
-    uint64_t domain_scratch[8];
+    static uint64_t domain_scratch[8];
 
     for (size_t i = 0; i < sim->domain_count; i++)
         sim->domains[i].charged_bytes = 0;
@@ -183,7 +186,7 @@ static inline bool sim_round(struct sim *sim, bool regular)
         rings[i] = &sim->rings[i].track.ring;
         sim->domains[rings[i]->domain].charged_bytes += rings[i]->size_bytes;
     }
-    struct policy_input input = {
+    sim->input = (struct policy_input){
         .now_ns = sim->now_ns,
         .total_bytes = sim->total_bytes,
         .free_bytes = sim->total_bytes - sim_used(sim),
@@ -196,8 +199,10 @@ static inline bool sim_round(struct sim *sim, bool regular)
         .domain_scratch = domain_scratch,
         .pressure = !regular,
     };
-    sim->decision_count = sim->plan(&input, &sim->config, sim->decisions, SIM_DECISIONS_MAX);
+    sim->decision_count = sim->plan(&sim->input, &sim->config, sim->decisions, SIM_DECISIONS_MAX);
     sim->rounds++;
+    if (sim->record)
+        sim->record(sim);
     return sim_carry_out(sim);
 }
 

@@ -47,6 +47,8 @@ _vchanctl_options()
         top) options+=" --plain --interval --count --sort --domain --lines" ;;
         history) options+=" --watch --lines --follow --outcome" ;;
         rebalance) options+=" --dry-run" ;;
+        domain) options+=" --zone --force" ;;
+        doctor) options+=" --root" ;;
         "") options+=" --watch --version" ;;
     esac
     COMPREPLY=($(compgen -W "$options" -- "$cur"))
@@ -87,10 +89,20 @@ _vchanctl_set()
     fi
 }
 
+# $1: how many words stand behind "domain" before the one that is completed; $2: the first of them.
+_vchanctl_domain()
+{
+    if (($1 == 0)); then
+        COMPREPLY=($(compgen -W "list attach detach show xml" -- "$cur"))
+    elif (($1 == 1)) && [[ $2 != list ]]; then
+        COMPREPLY=($(compgen -W "$(_vchanctl_domains)" -- "$cur"))
+    fi
+}
+
 _vchanctl()
 {
     local cur prev words cword i option
-    local commands="list domains stats info top map history rebalance set version help"
+    local commands="list domains stats info top map history rebalance set domain doctor version help"
     local -a plain=() _vchanctl_socket=()
 
     _init_completion -n := || return
@@ -98,7 +110,7 @@ _vchanctl()
         case ${words[i]} in
             --socket) _vchanctl_socket=(--socket "${words[++i]}") ;;
             --socket=*) _vchanctl_socket=("${words[i]}") ;;
-            --lines | -n | --interval | -i | --count) ((i++)) ;;
+            --lines | -n | --interval | -i | --count | --zone | --root) ((i++)) ;;
             --color | --by | --sort | --outcome | --domain) ((i++)) ;;
             -*) ;;
             *) plain+=("${words[i]}") ;;
@@ -106,7 +118,8 @@ _vchanctl()
     done
     case $prev in
         --socket) _filedir && return ;;
-        --lines | -n | --interval | -i | --count) return ;;
+        --lines | -n | --interval | -i | --count | --zone) return ;;
+        --root) _filedir -d && return ;;
         --color | --by | --sort | --outcome | --domain)
             _vchanctl_values "$prev"
             return
@@ -128,6 +141,8 @@ _vchanctl()
             help) ((${#plain[@]} == 1)) && COMPREPLY=($(compgen -W "$commands" -- "$cur")) ;;
             stats | history) ((${#plain[@]} == 1)) && COMPREPLY=($(compgen -W "$(_vchanctl_channels |
                 awk '{ print $1, $2 ":" $3 }')" -- "$cur")) ;;
+            domain) _vchanctl_domain $((${#plain[@]} - 1)) "${plain[1]-}" ;;
+            doctor) ((${#plain[@]} == 1)) && COMPREPLY=($(compgen -W "host guest" -- "$cur")) ;;
             set) _vchanctl_set $((${#plain[@]} - 1)) "${plain[1]-}" ;;
         esac
     fi

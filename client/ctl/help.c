@@ -25,8 +25,10 @@ static const struct option_help option_helps[] = {
     {CTL_OPTION_DOMAIN,
      "      --domain=DOMAIN    only rings that this domain sends or receives in\n"},
     {CTL_OPTION_DRY_RUN, "      --dry-run          change nothing\n"},
-    {CTL_OPTION_ZONE, "      --zone=ZONE        the device of this zone, where the domain is in several\n"},
-    {CTL_OPTION_FORCE, "      --force            although something is missing, or channels are open\n"},
+    {CTL_OPTION_ZONE,
+     "      --zone=ZONE        the device of this zone, where the domain is in several\n"},
+    {CTL_OPTION_FORCE,
+     "      --force            although something is missing, or channels are open\n"},
     {CTL_OPTION_ROOT, "      --root=DIR         look at files in DIR in place of /, for tests\n"},
     {0, "  -j, --json             write JSON: sizes in bytes, times in nanoseconds\n"
         "      --color=WHEN       auto (on a terminal, as without), always or never\n"

@@ -37,6 +37,7 @@ covers() {
 }
 
 covers vchand.8 "$bin/vchand" --help
+covers vchan-libvirt.8 "$bin/vchan-libvirt" --help
 covers vchanctl.1 "$bin/vchanctl" --help
 [ ! -x "$bin/vchanfs" ] || covers vchanfs.8 "$bin/vchanfs" --help
 [ ! -x "$bin/vchan-bench" ] || covers vchan-bench.1 "$bin/vchan-bench" --help

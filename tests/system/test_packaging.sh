@@ -64,7 +64,7 @@ exists() {
 build=$(dirname "$bin")
 if [ -e "$build/cmake_install.cmake" ]; then
     holds "it can be installed" bash -c "DESTDIR=$work/root cmake --install $build >$work/install.log 2>&1 || { cat $work/install.log; exit 1; }"
-    for unit in vchand vchanfs; do
+    for unit in vchand vchanfs vchan-libvirt; do
         unit_file=$(find "$work/root" -name "$unit.service")
         program=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$unit_file")
         holds "$unit.service starts what is installed" test -x "$work/root$program"
@@ -89,7 +89,7 @@ fi
 
 if command -v systemd-analyze >/dev/null; then
     cp "$source_dir/packaging/vchand.socket" "$work"
-    for unit in vchand vchanfs; do
+    for unit in vchand vchanfs vchan-libvirt; do
         sed 's|@CMAKE_INSTALL_FULL_BINDIR@/[a-z]*|/bin/true|' "$source_dir/packaging/$unit.service.in" >"$work/$unit.service"
     done
     # It also looks for the manual pages, which are not installed here.

@@ -194,3 +194,9 @@ void policy_append(const struct policy_input *input, const struct policy_decisio
         return;
     decisions[(*count)++] = *decision;
 }
+
+bool policy_decision_equal(const struct policy_decision *a, const struct policy_decision *b)
+{
+    return a->index == b->index && a->refused == b->refused && a->reason == b->reason &&
+           a->from_bytes == b->from_bytes && a->to_bytes == b->to_bytes && a->number == b->number;
+}

@@ -228,6 +228,8 @@ policy_plan_function policy_secure_ivshmem_plan;
 void policy_append(const struct policy_input *input, const struct policy_decision *decision,
                    struct policy_decision *decisions, size_t *count, size_t max);
 
+bool policy_decision_equal(const struct policy_decision *a, const struct policy_decision *b);
+
 /* "its sender stalled 41% of the time": writes a sentence, NUL-terminated, cut if it must be. */
 void policy_reason_text(const struct policy_decision *decision, char *text, size_t text_bytes);
 

@@ -153,7 +153,7 @@ static char *record(const struct policy *policy, size_t *bytes)
     for (unsigned i = 0; i < 20; i++)
         sim->rings[i].on_ticks = 50;
     assert_true(sim_run(sim, 300));
-    assert_true(sim->moves > 20);
+    assert_true(sim->moves >= 20);
     policy_trace_writer_free(writer);
     fclose(out);
     free(sim);
@@ -174,8 +174,10 @@ static unsigned differences(const char *text, size_t bytes, uint64_t grow_percen
             round.config.grow_percent = grow_percent;
         size_t count =
             round.policy->plan(&round.input, &round.config, decisions, SIM_DECISIONS_MAX);
-        different += count != round.decision_count ||
-                     memcmp(decisions, round.decisions, count * sizeof(*decisions)) != 0;
+        bool same = count == round.decision_count;
+        for (size_t i = 0; i < count && same; i++)
+            same = policy_decision_equal(&decisions[i], &round.decisions[i]);
+        different += !same;
         rounds++;
     }
     assert_int_equal(rounds, 300);

@@ -13,6 +13,7 @@
 #include "bench/measure.h"
 #include "bench/mode.h"
 #include "bench/subject.h"
+#include "bench/vm_worker.h"
 
 struct mode {
     const char *name;
@@ -34,6 +35,7 @@ static const struct mode modes[] = {
     {"rebalance", mode_rebalance, false, true,
      "what moving memory pays: the same loads under several policies"},
     {"load", mode_load, false, false, "uneven, moving load on a few channels of a running broker"},
+    {"vm", mode_vm, false, true, "many virtual machines at once, policies in turn"},
     {"sim", mode_sim, false, true, "policies in simulated time, over generated and recorded loads"},
 };
 #define MODES (sizeof(modes) / sizeof(modes[0]))
@@ -47,7 +49,7 @@ static void print_help(FILE *out)
     for (size_t i = 0; i < MODES; i++)
         fprintf(out, "  %-10s %s\n", modes[i].name, modes[i].help);
     fprintf(out,
-            "  %-10s all of these but load, rebalance and sim\n"
+            "  %-10s all of these but load, rebalance, vm and sim\n"
             "\n"
             "  --json           one JSON object on standard output\n"
             "  --seconds S      how long to measure, about (each mode has its default)\n"
@@ -282,6 +284,8 @@ int main(int argc, char **argv)
     int status;
 
     default_cpus(options.cpus);
+    if (argc == 2 && strcmp(argv[1], "vm-worker") == 0)
+        return vm_worker_run(); /* in a guest of mode vm, for which its output is */
     const struct mode *mode = choose_mode(argc, argv, &options, &json);
     children_init();
     struct report *report = report_new(json);

@@ -29,7 +29,7 @@
 #define BOOT_MS 60000
 #define HEAR_MS 60000
 #define SETTLE_MS 1000u
-#define SLICE_MS 3000u
+#define SLICE_MS 4000u
 
 struct vm_bench {
     unsigned guests;
@@ -53,8 +53,8 @@ static void print_help(void)
            "  --guests N        how many to boot, 1 to %u (2)\n"
            "  --profile NAME    steady, bursty or mixed (bursty); see vchan-bench(1)\n"
            "  --policies A,B    policies to compare in turn (static,default)\n"
-           "  --seconds S       how long to measure, all in all (24)\n"
-           "  --region SIZE     memory that all rings share (4M)\n"
+           "  --seconds S       how long to measure, all in all (32)\n"
+           "  --region SIZE     memory that all rings share (2M)\n"
            "  --output DIR      vm.csv, vm.json and plots (SVG and PNG) go there\n"
            "  --image DIR       what packaging/guest-image made (default: make it)\n"
            "  --source DIR      where packaging/ is (default: two above this program)\n"
@@ -206,7 +206,7 @@ static int make_image(struct vm_bench *bench)
 static void write_config(const struct vm_bench *bench, const char *policy, char *text, size_t bytes)
 {
     int n = snprintf(text, bytes,
-                     "[broker]\nregion-size = %s\nchannels = 128\npolicy = %s\n"
+                     "[broker]\nregion-size = %s\nchannels = 48\npolicy = %s\n"
                      "[local]\ndomains = 0\n",
                      bench->region, policy);
 
@@ -306,7 +306,7 @@ static const char *choose_accel(void)
 int mode_vm(struct report *report, const struct mode_options *options)
 {
     static struct vm_bench bench = {
-        .guests = 2, .profile = "bursty", .seconds = 24, .region = "4M"};
+        .guests = 2, .profile = "bursty", .seconds = 32, .region = "2M"};
     static char standard[] = "static,default";
     char config[4096];
 

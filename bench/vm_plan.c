@@ -6,15 +6,16 @@
 #define HOST_PORT 9000u
 #define GUEST_PORT 9100u
 #define CHUNK_BYTES 16384u
-#define VISIT_US 2000u
+#define VISIT_US 10000u
 
 enum kind { STEADY, BURSTY, QUIET };
 
 static const struct vm_flow kinds[] = {
-    [STEADY] = {.chunk_bytes = CHUNK_BYTES, .kibs = 4096, .visit_us = VISIT_US},
+    [STEADY] = {.chunk_bytes = CHUNK_BYTES, .kibs = 2048, .visit_us = VISIT_US},
     [BURSTY] = {.chunk_bytes = CHUNK_BYTES,
-                .on_us = 250000,
-                .off_us = 750000,
+                .on_us = 500000,
+                .off_us = 3500000,
+                .kibs = 40960,
                 .visit_us = VISIT_US},
     [QUIET] = {.chunk_bytes = 1024, .kibs = 20, .visit_us = VISIT_US},
 };

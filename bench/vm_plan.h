@@ -8,7 +8,7 @@
  * can hand over is bounded by its ring: memory is what is short.
  *
  *   steady  each sends at the same moderate rate: there is nothing to gain by moving memory
- *   bursty  each sends as fast as it can for a quarter of the time, one after the other
+ *   bursty  each sends ten times as much for half a second every four, one after the other
  *   mixed   a third does this, a third that, a third sends next to nothing
  */
 #ifndef VCHAN_BENCH_VM_PLAN_H

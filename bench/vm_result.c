@@ -258,7 +258,7 @@ static void write_plot(const struct vm_result *result, const struct vm_plan *pla
             "set xlabel 'round'\nset key top left\n",
             plan->guests, accel);
     for (size_t i = 0; i < 3; i++) {
-        fprintf(file, "set title '%s'\nplot ", plots[i].title);
+        fprintf(file, "set title \"%s\"\nplot ", plots[i].title);
         for (unsigned policy = 0; policy < policy_count; policy++)
             fprintf(file, "%s$%s using %u:xtic(1) title '%s'", policy ? ", " : "", plots[i].name,
                     policy + 2, policies[policy]);

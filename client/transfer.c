@@ -302,6 +302,11 @@ void vchan_release(struct vchan *v, size_t n)
     release(v, n);
 }
 
+int vchan_spans_are_device(const struct vchan *v)
+{
+    return v->device != NULL;
+}
+
 size_t vchan_readable(struct vchan *v)
 {
     if (order_load_plain(&v->receiving.side.refused))

@@ -136,6 +136,13 @@ void vchan_commit(struct vchan *v, size_t n);
 int vchan_peek(struct vchan *v, size_t min, struct vchan_span *span, int timeout_ms);
 void vchan_release(struct vchan *v, size_t n);
 
+/*
+ * In a guest spans are memory of a device. Programs read and write them like any other, and so do
+ * read(2), write(2), send(2); but what makes the kernel take hold of pages (O_DIRECT, splice,
+ * replies to FUSE) fails with EFAULT: copy first. 1: so it is for this channel; 0: not.
+ */
+int vchan_spans_are_device(const struct vchan *v);
+
 /* Bytes to read now; space to write now (no promise: see libvchan_buffer_space for one). */
 size_t vchan_readable(struct vchan *v);
 size_t vchan_writable(struct vchan *v);

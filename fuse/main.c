@@ -132,6 +132,7 @@ static int serve(struct mount *mount)
         end_shut(end);
     ends_bury(mount);
     loop_deinit(&mount->loop);
+    free(mount->copy);
     return r;
 }
 

@@ -44,6 +44,7 @@ struct mount {
     struct end_list dead_ends;        /* freed once no event of the batch can name them */
     struct request_queue interrupted; /* by their interrupted_link */
     unsigned last_variant;            /* of a port of the own domain: fuse/names.h */
+    char *copy; /* FILE_REQUEST_BYTES_MAX, for answers out of a device's memory; NULL: none yet */
 };
 
 #endif

@@ -2,8 +2,11 @@
 #include "fuse/transfer.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "fuse/file.h"
+#include "fuse/mount.h"
 
 /*
  * The kernel splits a large read() into requests of up to FILE_REQUEST_BYTES_MAX (less, when the
@@ -31,11 +34,24 @@ int transfer_peek(struct end *end, struct vchan_span *span)
     return 0;
 }
 
+/* The kernel does not take its answers out of a device's memory. NULL: no memory. */
+static const char *answer_of(struct mount *mount, struct vchan *channel,
+                             const struct vchan_span *span, size_t n)
+{
+    if (!vchan_spans_are_device(channel))
+        return span->data;
+    if (!mount->copy)
+        mount->copy = malloc(FILE_REQUEST_BYTES_MAX);
+    return mount->copy ? memcpy(mount->copy, span->data, n) : NULL;
+}
+
 void transfer_give(struct file *file, fuse_req_t req, const struct vchan_span *span, size_t size)
 {
     struct vchan *channel = file->end->channel;
     size_t n = span->size < size ? span->size : size;
 
+    if (n > FILE_REQUEST_BYTES_MAX)
+        n = FILE_REQUEST_BYTES_MAX;
     if (n == 0) {
         fuse_reply_buf(req, NULL, 0);
         return;
@@ -45,7 +61,12 @@ void transfer_give(struct file *file, fuse_req_t req, const struct vchan_span *s
     if (n < size) /* the program may take that as "nothing is left" and wait for an edge */
         file->poll_armed |= file->poll_wanted & VCHAN_CAN_READ;
     /* When the kernel does not want the answer any more, the bytes stay. */
-    vchan_release(channel, fuse_reply_buf(req, span->data, n) == 0 ? n : 0);
+    const char *answer = answer_of(file->end->mount, channel, span, n);
+    if (!answer)
+        fuse_reply_err(req, ENOMEM);
+    if (!answer || fuse_reply_buf(req, answer, n) != 0)
+        n = 0;
+    vchan_release(channel, n);
 }
 
 ssize_t transfer_take(struct end *end, const char *data, size_t size)

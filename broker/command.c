@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "broker/broker.h"
 #include "broker/connection.h"
@@ -15,6 +17,7 @@
 #include "broker/inspector.h"
 #include "broker/mover.h"
 #include "broker/opening.h"
+#include "broker/policy_trace.h"
 #include "broker/rebalancer.h"
 #include "broker/shortage.h"
 #include "proto/socket.h"
@@ -315,6 +318,29 @@ static int domain_set(struct connection *connection, const struct proto_message 
     return 0;
 }
 
+/* Rounds kept for a reader that is a little slow; the rest the recorder keeps. */
+#define RECORD_BUFFER_BYTES (1 << 20)
+
+static int record(struct connection *connection, const struct proto_message *message)
+{
+    const struct proto_record_reply answer = {.format = POLICY_TRACE_VERSION};
+    const int buffer_bytes = RECORD_BUFFER_BYTES;
+    int sockets[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) < 0)
+        return -errno;
+    setsockopt(sockets[0], SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof(buffer_bytes));
+    int r = rebalancer_record(connection->broker->rebalancer, sockets[0]);
+    if (r == 0)
+        connection_reply_descriptors(connection, message->header.id, message->header.seq, &answer,
+                                     sizeof(answer), &sockets[1], 1);
+    close(sockets[1]);
+    if (r == -EBUSY)
+        return connection_refuse(connection, r, "%u recordings run already",
+                                 REBALANCER_RECORDERS_MAX);
+    return r;
+}
+
 #define FROM(state) (1u << CONNECTION_##state)
 #define FROM_READY (FROM(READY) | FROM(WAITING) | FROM(OPEN))
 #define FROM_ANY (FROM(NEW) | FROM(VERSIONED) | FROM_READY)
@@ -339,6 +365,7 @@ static const struct {
     [PROTO_RING_SET] = {ring_set, FROM_READY},
     [PROTO_BROKER_INFO] = {broker_info, FROM_READY},
     [PROTO_DOMAIN_SET] = {domain_set, FROM_READY},
+    [PROTO_RECORD] = {record, FROM_READY},
     [PROTO_AGENT_HELLO] = {agent_hello, FROM_READY},
     [PROTO_LIST_GUESTS] = {list, FROM_READY},
     [PROTO_DOMAIN_DEVICE] = {hypervisor_device, FROM_READY},

@@ -8,8 +8,10 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "broker/rcu.h"
+#include "broker/recorder.h"
 #include "broker/sampler.h"
 #include "ring/order.h"
 
@@ -37,6 +39,12 @@ struct configure {
     struct policy_config config;
 };
 
+/* To the rebalancer, likewise. */
+struct record {
+    struct rebalancer_message message;
+    int socket;
+};
+
 struct rebalancer {
     struct mailbox inbox;
     struct mailbox *outbox;
@@ -44,9 +52,12 @@ struct rebalancer {
     bool running; /* event loop */
     /* Words that the event loop sets and the thread takes. */
     uint32_t stop, pressure, doorbells;
+    uint32_t recordings; /* the event loop adds, the thread takes off */
     /* Plain; writer: the thread. */
     uint64_t rounds, grace_periods;
     /* The thread's. */
+    struct recorder *recorders[REBALANCER_RECORDERS_MAX];
+    size_t recorder_count;
     struct sampler *sampler;
     const struct policy *policy;
     struct policy_config config;
@@ -126,6 +137,8 @@ static void run_round(struct rebalancer *rebalancer, const char *trigger, bool p
         .dry_run = asked && asked->dry_run,
         .policy = rebalancer->policy,
         .config = &rebalancer->config,
+        .recorders = rebalancer->recorders,
+        .recorder_count = rebalancer->recorder_count,
     };
     int r = sampler_round(rebalancer->sampler, &round);
     order_store_plain(&rebalancer->rounds, rebalancer->rounds + 1);
@@ -163,6 +176,30 @@ static void reconfigure(struct rebalancer *rebalancer, struct rebalancer_message
     free(configure);
 }
 
+static void begin_recording(struct rebalancer *rebalancer, struct rebalancer_message *message)
+{
+    struct record *record = caa_container_of(message, struct record, message);
+    struct recorder *recorder = recorder_new(record->socket);
+
+    free(record);
+    if (recorder)
+        rebalancer->recorders[rebalancer->recorder_count++] = recorder;
+    else
+        __atomic_fetch_sub(&rebalancer->recordings, 1, __ATOMIC_RELAXED);
+}
+
+/* Sends what can be sent; all: ends them. */
+static void tend_recordings(struct rebalancer *rebalancer, bool all)
+{
+    for (size_t i = rebalancer->recorder_count; i-- > 0;) {
+        if (recorder_flush(rebalancer->recorders[i]) && !all)
+            continue;
+        recorder_free(rebalancer->recorders[i]);
+        rebalancer->recorders[i] = rebalancer->recorders[--rebalancer->recorder_count];
+        __atomic_fetch_sub(&rebalancer->recordings, 1, __ATOMIC_RELAXED);
+    }
+}
+
 /*
  * The order of the requests is kept, but one grace period serves all that were there when it began.
  */
@@ -180,6 +217,8 @@ static void serve(struct rebalancer *rebalancer)
             cds_list_add_tail(&message->link, &graces);
         else if (message->kind == REBALANCER_CONFIGURE)
             reconfigure(rebalancer, message);
+        else if (message->kind == REBALANCER_RECORD)
+            begin_recording(rebalancer, message);
         else
             run_round(rebalancer, "command", false, message);
     }
@@ -275,13 +314,19 @@ static uint64_t step(struct rebalancer *rebalancer)
 
 static void wait_until(struct rebalancer *rebalancer, uint64_t due)
 {
-    struct pollfd inbox = {.fd = rebalancer->inbox.event_fd, .events = POLLIN};
+    struct pollfd waits[1 + REBALANCER_RECORDERS_MAX] = {
+        {.fd = rebalancer->inbox.event_fd, .events = POLLIN}};
     uint64_t now_ns = clock_ns();
     uint64_t ns = due > now_ns ? due - now_ns : 0;
     struct timespec timeout = {.tv_sec = (time_t)(ns / 1000000000u),
                                .tv_nsec = (long)(ns % 1000000000u)};
 
-    ppoll(&inbox, 1, due == NEVER ? NULL : &timeout, NULL);
+    for (size_t i = 0; i < rebalancer->recorder_count; i++)
+        waits[i + 1] = (struct pollfd){.fd = recorder_socket(rebalancer->recorders[i]),
+                                       .events = recorder_events(rebalancer->recorders[i])};
+    ppoll(waits, 1 + rebalancer->recorder_count, due == NEVER ? NULL : &timeout, NULL);
+    if (rebalancer->recorder_count > 0)
+        tend_recordings(rebalancer, false);
 }
 
 static void *run(void *context)
@@ -293,6 +338,7 @@ static void *run(void *context)
         serve(rebalancer);
         wait_until(rebalancer, step(rebalancer));
     }
+    tend_recordings(rebalancer, true);
     rcu_unregister_thread();
     return NULL;
 }
@@ -323,9 +369,12 @@ void rebalancer_stop(struct rebalancer *rebalancer)
         message->error = -ECANCELED;
         if (message->kind == REBALANCER_CONFIGURE)
             reconfigure(rebalancer, message);
+        else if (message->kind == REBALANCER_RECORD)
+            begin_recording(rebalancer, message);
         else
             mailbox_post(rebalancer->outbox, letter);
     }
+    tend_recordings(rebalancer, true);
 }
 
 static void announce(struct rebalancer *rebalancer, uint32_t *word)
@@ -358,6 +407,26 @@ int rebalancer_configure(struct rebalancer *rebalancer, const struct policy *pol
     configure->policy = policy;
     configure->config = *config;
     rebalancer_post(rebalancer, &configure->message);
+    return 0;
+}
+
+int rebalancer_record(struct rebalancer *rebalancer, int socket)
+{
+    struct record *record = NULL;
+    int r = -EBUSY;
+
+    if (__atomic_load_n(&rebalancer->recordings, __ATOMIC_RELAXED) < REBALANCER_RECORDERS_MAX) {
+        record = calloc(1, sizeof(*record));
+        r = record ? 0 : -ENOMEM;
+    }
+    if (r < 0) {
+        close(socket);
+        return r;
+    }
+    __atomic_fetch_add(&rebalancer->recordings, 1, __ATOMIC_RELAXED);
+    record->message.kind = REBALANCER_RECORD;
+    record->socket = socket;
+    rebalancer_post(rebalancer, &record->message);
     return 0;
 }
 

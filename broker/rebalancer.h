@@ -54,6 +54,7 @@ enum rebalancer_message_kind {
     REBALANCER_ASKED, /* for a plan, by command; and its answer */
     REBALANCER_GRACE, /* for a grace period; and its end */
     REBALANCER_CONFIGURE,
+    REBALANCER_RECORD,
 };
 
 /* One decision of a plan, with what the mover needs to find its ring again. */
@@ -102,6 +103,13 @@ void rebalancer_doorbells(struct rebalancer *rebalancer, uint32_t channel, unsig
 /* Another policy, other numbers: from the next round on. 0 or -ENOMEM. */
 int rebalancer_configure(struct rebalancer *rebalancer, const struct policy *policy,
                          const struct policy_config *config);
+
+/*
+ * Records all rounds from now on into this socket, which is taken over, until the other side closes
+ * it. 0, -ENOMEM, -EBUSY: REBALANCER_RECORDERS_MAX recordings run.
+ */
+#define REBALANCER_RECORDERS_MAX 4u
+int rebalancer_record(struct rebalancer *rebalancer, int socket);
 
 /* For the mover: kind ASKED or GRACE. It comes back through outbox. */
 void rebalancer_post(struct rebalancer *rebalancer, struct rebalancer_message *message);

@@ -8,6 +8,7 @@
 #include "broker/policy_book.h"
 #include "broker/rcu.h"
 #include "broker/rebalancer.h"
+#include "broker/recorder.h"
 #include "ring/order.h"
 
 /* Refusals that a round tells of, beside its moves. */
@@ -245,6 +246,17 @@ static int append(const struct zone_round *zone_round, const struct policy_decis
     return 0;
 }
 
+static void tell_recorders(void *data, const struct policy_input *input,
+                           const struct policy_decision *decisions, size_t count)
+{
+    const struct zone_round *zone_round = data;
+    const struct sampler_round *round = zone_round->round;
+
+    for (size_t i = 0; i < round->recorder_count; i++)
+        recorder_round(round->recorders[i], zone_round->zone->index, round->policy, round->config,
+                       input, decisions, count);
+}
+
 static int round_of_zone(struct sampler *sampler, struct sampler_round *round, uint32_t index,
                          struct policy_decision *decisions, size_t max)
 {
@@ -264,7 +276,9 @@ static int round_of_zone(struct sampler *sampler, struct sampler_round *round, u
                  .pressing = round->pressing,
                  .all_refusals = round->dry_run,
                  .policy = round->policy,
-                 .config = round->config},
+                 .config = round->config,
+                 .record = round->recorder_count > 0 ? tell_recorders : NULL,
+                 .record_data = &zone_round},
     };
 
     look_at_zone(&zone_round);

@@ -20,6 +20,7 @@
 #include "broker/zone.h"
 
 struct rebalancer_decision;
+struct recorder;
 struct sampler;
 
 /* -ENOMEM. The tables and zones must outlive it. */
@@ -43,6 +44,8 @@ struct sampler_round {
     bool dry_run;  /* all refusals, and none is remembered */
     const struct policy *policy;
     const struct policy_config *config;
+    struct recorder **recorders; /* each is told of it */
+    size_t recorder_count;
     /* Out. */
     struct rebalancer_decision *decisions; /* the caller's, to free(); NULL: none */
     size_t count;

@@ -49,6 +49,7 @@ _vchanctl_options()
         rebalance) options+=" --dry-run" ;;
         domain) options+=" --zone --force" ;;
         doctor) options+=" --root" ;;
+        record) options+=" --seconds" ;;
         "") options+=" --watch --version" ;;
     esac
     COMPREPLY=($(compgen -W "$options" -- "$cur"))
@@ -102,7 +103,7 @@ _vchanctl_domain()
 _vchanctl()
 {
     local cur prev words cword i option
-    local commands="list domains stats info top map history rebalance set domain doctor version help"
+    local commands="list domains stats info top map history rebalance set domain record doctor version help"
     local -a plain=() _vchanctl_socket=()
 
     _init_completion -n := || return
@@ -110,7 +111,7 @@ _vchanctl()
         case ${words[i]} in
             --socket) _vchanctl_socket=(--socket "${words[++i]}") ;;
             --socket=*) _vchanctl_socket=("${words[i]}") ;;
-            --lines | -n | --interval | -i | --count | --zone | --root) ((i++)) ;;
+            --lines | -n | --interval | -i | --count | --zone | --root | --seconds) ((i++)) ;;
             --color | --by | --sort | --outcome | --domain) ((i++)) ;;
             -*) ;;
             *) plain+=("${words[i]}") ;;
@@ -118,7 +119,7 @@ _vchanctl()
     done
     case $prev in
         --socket) _filedir && return ;;
-        --lines | -n | --interval | -i | --count | --zone) return ;;
+        --lines | -n | --interval | -i | --count | --zone | --seconds) return ;;
         --root) _filedir -d && return ;;
         --color | --by | --sort | --outcome | --domain)
             _vchanctl_values "$prev"

@@ -28,7 +28,7 @@ static int exchange(struct broker_link *link, uint16_t id, const void *request,
 
     if (r == 0) {
         r = proto_receive(link->socket, &link->reply, 0);
-        if (r > 0)
+        if (r > 0 && !link->keep_descriptors)
             proto_message_close(&link->reply);
         else if (r == 0)
             r = -ECONNRESET;
@@ -106,6 +106,23 @@ int broker_link_call(struct broker_link *link, uint16_t id, const void *request,
     if (reply_bytes > 0)
         memcpy(reply, reply_body(link), reply_bytes);
     return 0;
+}
+
+int broker_link_call_descriptor(struct broker_link *link, uint16_t id, const void *request,
+                                size_t request_bytes, void *reply, size_t reply_bytes,
+                                int *descriptor)
+{
+    link->keep_descriptors = true;
+    link->reply.descriptor_count = 0;
+    int r = broker_link_call(link, id, request, request_bytes, reply, reply_bytes);
+    link->keep_descriptors = false;
+    if (r == 0 && link->reply.descriptor_count != 1)
+        r = link_lost(link, -EPROTO);
+    if (r < 0)
+        proto_message_close(&link->reply);
+    else
+        *descriptor = link->reply.descriptors[0];
+    return r;
 }
 
 static int shake_hands(struct broker_link *link, uint32_t domain)

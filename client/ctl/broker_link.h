@@ -28,6 +28,7 @@ struct broker_link {
     uint32_t domain;            /* that this process plays */
     bool lost;                  /* no broker behind the socket, or none any more */
     char why[PROTO_TEXT_BYTES]; /* on the last failure, a sentence or lines, clean; empty: none */
+    bool keep_descriptors;      /* of the next reply: the caller takes them from it */
     struct proto_message reply;
 };
 
@@ -56,6 +57,11 @@ void broker_link_patience(struct broker_link *link, unsigned seconds);
  */
 int broker_link_call(struct broker_link *link, uint16_t id, const void *request,
                      size_t request_bytes, void *reply, size_t reply_bytes);
+
+/* The same for a command whose reply has one descriptor, which is the caller's then. */
+int broker_link_call_descriptor(struct broker_link *link, uint16_t id, const void *request,
+                                size_t request_bytes, void *reply, size_t reply_bytes,
+                                int *descriptor);
 
 /*
  * One page of a list: the items are appended to *items. request: proto_list for LIST_*,

@@ -37,6 +37,7 @@ enum ctl_exit {
 #define CTL_OPTION_ZONE 0x1000u
 #define CTL_OPTION_FORCE 0x2000u
 #define CTL_OPTION_ROOT 0x4000u
+#define CTL_OPTION_SECONDS 0x8000u
 
 struct ctl {
     const char *socket_path; /* NULL: the default */
@@ -49,6 +50,7 @@ struct ctl {
     const char *root; /* a directory that stands for /; NULL: / */
     unsigned interval_ms;                     /* with CTL_OPTION_INTERVAL */
     uint64_t count;                           /* with CTL_OPTION_COUNT */
+    unsigned seconds_ms;                      /* with CTL_OPTION_SECONDS */
     const char *color; /* auto, always, never; NULL: auto */
     bool terminal;     /* stdout is one */
     bool colour;       /* output may be coloured */
@@ -72,7 +74,7 @@ struct ctl_command {
 
 extern const struct ctl_command list_command, domains_command, stats_command, info_command,
     version_command, history_command, rebalance_command, set_command, map_command, top_command,
-    domain_command, doctor_command;
+    domain_command, record_command, doctor_command;
 
 /* All commands but help, in the order of the help text; ends with NULL. */
 extern const struct ctl_command *const ctl_commands[];

@@ -29,6 +29,7 @@ static const struct option_help option_helps[] = {
      "      --zone=ZONE        the device of this zone, where the domain is in several\n"},
     {CTL_OPTION_FORCE,
      "      --force            although something is missing, or channels are open\n"},
+    {CTL_OPTION_SECONDS, "      --seconds=SECONDS  end after so long, from 0.05 to 86400\n"},
     {CTL_OPTION_ROOT, "      --root=DIR         look at files in DIR in place of /, for tests\n"},
     {0, "  -j, --json             write JSON: sizes in bytes, times in nanoseconds\n"
         "      --color=WHEN       auto (on a terminal, as without), always or never\n"

@@ -23,6 +23,7 @@
 const struct ctl_command *const ctl_commands[] = {
     &list_command, &domains_command, &stats_command,     &info_command, &top_command,
     &map_command,  &history_command, &rebalance_command, &set_command,  &domain_command,
+    &record_command,
     &doctor_command, &version_command,
     NULL,
 };
@@ -79,6 +80,7 @@ enum {
     OPTION_ZONE,
     OPTION_FORCE,
     OPTION_ROOT,
+    OPTION_SECONDS,
 };
 
 static const struct option long_options[] = {
@@ -100,6 +102,7 @@ static const struct option long_options[] = {
     {"zone", required_argument, NULL, OPTION_ZONE},
     {"force", no_argument, NULL, OPTION_FORCE},
     {"root", required_argument, NULL, OPTION_ROOT},
+    {"seconds", required_argument, NULL, OPTION_SECONDS},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, 'V'},
     {0},
@@ -137,6 +140,11 @@ static int take_valued(struct ctl *ctl, int option, const char *argument)
         ctl->options |= CTL_OPTION_INTERVAL;
         if (quantity_parse_seconds(argument, &ctl->interval_ms) < 0)
             return ctl_usage("--interval=%s: seconds from 0.05 to 86400", argument);
+        break;
+    case OPTION_SECONDS:
+        ctl->options |= CTL_OPTION_SECONDS;
+        if (quantity_parse_seconds(argument, &ctl->seconds_ms) < 0)
+            return ctl_usage("--seconds=%s: seconds from 0.05 to 86400", argument);
         break;
     case OPTION_COUNT:
         ctl->options |= CTL_OPTION_COUNT;
@@ -231,7 +239,7 @@ static const char *foreign_option(const struct ctl_command *command, unsigned op
     static const char *const names[] = {
         "--watch", "--lines", "--follow",   "--dry-run", "--verbose", "--outcome",
         "--by",    "--plain", "--interval", "--count",   "--sort",    "--domain",
-        "--zone",  "--force", "--root",
+        "--zone",  "--force", "--root",     "--seconds",
     };
 
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)

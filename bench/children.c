@@ -16,7 +16,7 @@
 #include "bench/measure.h"
 
 #define CHILDREN_MAX 32
-#define PATHS_MAX 8
+#define PATHS_MAX 64
 
 struct child {
     volatile pid_t pid; /* 0: free */

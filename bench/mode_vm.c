@@ -234,6 +234,7 @@ static void boot(struct vm_bench *bench, unsigned number)
     snprintf(name, sizeof(bench->names[number]), "guest%u", number);
     guest_path(bench, number, "guests/default/", ".sock", socket);
     guest_path(bench, number, "", ".commands", commands);
+    children_remove_at_end(socket);
     children_remove_at_end(commands);
     const char *const argv[] = {tool,         "--name",  name,         "--socket",   socket,
                                 "--commands", commands,  "--image",    bench->image, "--memory",

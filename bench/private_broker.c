@@ -46,6 +46,8 @@ static void use(struct private_broker *broker, const char *socket_path)
 
 static void make_directory(struct private_broker *broker)
 {
+    /* By a broker that could not clean up. Guests' own sockets are their mode's to name. */
+    static const char *const left[] = {"vchand.pid", "metrics.sock", "guests", "guests/default"};
     const char *parent = getenv("TMPDIR");
     char path[PATH_MAX];
 
@@ -57,8 +59,10 @@ static void make_directory(struct private_broker *broker)
     children_remove_at_end(broker->socket_path);
     format_path(broker->config_path, broker->directory, "vchand.conf");
     children_remove_at_end(broker->config_path);
-    format_path(path, broker->directory, "vchand.pid");
-    children_remove_at_end(path);
+    for (size_t i = 0; i < sizeof(left) / sizeof(left[0]); i++) {
+        format_path(path, broker->directory, left[i]);
+        children_remove_at_end(path);
+    }
 }
 
 static void write_config(const struct private_broker *broker, const char *text)

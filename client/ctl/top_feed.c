@@ -13,14 +13,16 @@
 #define END_WAIT_MS 200
 
 struct top_feed {
-    struct top_asker asker; /* the thread's */
+    struct ctl ctl; /* a copy, for its link: the thread's */
+    struct top_asker asker;
     unsigned interval_ms;
     int event_fd;
     pthread_t thread;
-    pthread_mutex_t mutex; /* of all below */
-    pthread_cond_t stopping;
+    pthread_mutex_t mutex;     /* of all below */
+    pthread_cond_t changed;    /* stop, ended */
     struct top_sample *newest; /* not yet taken */
     bool stop, failed;
+    bool ended; /* the thread has */
 };
 
 static struct timespec after_ms(unsigned time_ms)
@@ -58,20 +60,23 @@ static void *run(void *context)
         pthread_mutex_lock(&feed->mutex);
         publish(feed, sample);
         while (!feed->stop && !feed->failed &&
-               pthread_cond_timedwait(&feed->stopping, &feed->mutex, &next) == 0) {
+               pthread_cond_timedwait(&feed->changed, &feed->mutex, &next) == 0) {
         }
     }
+    feed->ended = true;
+    pthread_cond_signal(&feed->changed);
     pthread_mutex_unlock(&feed->mutex);
     return NULL;
 }
 
 static void destroy(struct top_feed *feed)
 {
-    pthread_cond_destroy(&feed->stopping);
+    pthread_cond_destroy(&feed->changed);
     pthread_mutex_destroy(&feed->mutex);
     close(feed->event_fd);
     top_sample_free(feed->newest);
     top_asker_deinit(&feed->asker);
+    broker_link_close(&feed->ctl.link);
     free(feed);
 }
 
@@ -83,7 +88,8 @@ int top_feed_new(struct ctl *ctl, unsigned interval_ms, struct top_feed **out)
 
     if (!feed)
         return -ENOMEM;
-    feed->asker.ctl = ctl;
+    feed->ctl = *ctl;
+    feed->asker.ctl = &feed->ctl;
     feed->interval_ms = interval_ms;
     feed->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (feed->event_fd < 0) {
@@ -91,10 +97,11 @@ int top_feed_new(struct ctl *ctl, unsigned interval_ms, struct top_feed **out)
         free(feed);
         return r;
     }
+    ctl->link.socket = -1;
     pthread_mutex_init(&feed->mutex, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&feed->stopping, &monotonic);
+    pthread_cond_init(&feed->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     /* Signals are the screen's: it must leave the terminal as it was. */
     sigfillset(&all);
@@ -108,18 +115,24 @@ int top_feed_new(struct ctl *ctl, unsigned interval_ms, struct top_feed **out)
     return r;
 }
 
-bool top_feed_free(struct top_feed *feed)
+void top_feed_free(struct top_feed *feed)
 {
     const struct timespec end = after_ms(END_WAIT_MS);
+    int r = 0;
 
     pthread_mutex_lock(&feed->mutex);
     feed->stop = true;
-    pthread_cond_signal(&feed->stopping);
+    pthread_cond_signal(&feed->changed);
+    while (!feed->ended && r == 0)
+        r = pthread_cond_timedwait(&feed->changed, &feed->mutex, &end);
+    const bool ended = feed->ended;
     pthread_mutex_unlock(&feed->mutex);
-    if (pthread_clockjoin_np(feed->thread, NULL, CLOCK_MONOTONIC, &end) != 0)
-        return false;
+    if (!ended) {
+        pthread_detach(feed->thread);
+        return;
+    }
+    pthread_join(feed->thread, NULL);
     destroy(feed);
-    return true;
 }
 
 int top_feed_descriptor(const struct top_feed *feed)

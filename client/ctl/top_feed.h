@@ -10,12 +10,12 @@
 
 struct top_feed;
 
-/* Takes the link of ctl over until top_feed_free. 0 or -errno. */
+/* Takes the link of ctl over, which has none from then on. 0 or -errno. */
 int top_feed_new(struct ctl *ctl, unsigned interval_ms, struct top_feed **out);
 
-/* Ends it. A thread that waits for a broker that hangs is left to the end of the process: false,
- * and ctl's link must not be touched any more. */
-bool top_feed_free(struct top_feed *feed);
+/* Ends it. A thread that waits for a broker that hangs is left to the end of the process, with all
+ * that it has. */
+void top_feed_free(struct top_feed *feed);
 
 /* Readable when there is a new sample. */
 int top_feed_descriptor(const struct top_feed *feed);

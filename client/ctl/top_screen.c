@@ -458,8 +458,8 @@ int top_screen(struct ctl *ctl, const struct top_options *options)
         run(&screen);
     endwin();
     delscreen(terminal);
-    if (r == 0 && !top_feed_free(screen.feed))
-        ctl->link.socket = -1; /* the thread has it still: the end of the process closes it */
+    if (r == 0)
+        top_feed_free(screen.feed);
     top_sample_free(screen.sample);
     free(screen.picked);
     if (screen.failed)

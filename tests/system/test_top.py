@@ -190,9 +190,10 @@ class OnATerminal(BrokerCase):
         self.assertEqual(len(terminal.rings()), 2)
 
     def test_without_a_known_terminal_it_prints_lines(self):
-        terminal = Terminal(self, "--count=1", TOP_TERM="no-such-terminal")
-        terminal.wait("code=0")
-        self.assertIn("MOVES: none yet", terminal.screen())
+        if not os.environ.get("VCHAN_SANITIZE"):  # ncurses leaks when it does not know the terminal
+            terminal = Terminal(self, "--count=1", TOP_TERM="no-such-terminal")
+            terminal.wait("code=0")
+            self.assertIn("MOVES: none yet", terminal.screen())
         terminal = Terminal(self, "--count=2", "--interval=0.1", TOP_TERM="dumb")
         terminal.wait("code=0")
         self.assertEqual(terminal.screen().count("MOVES: none yet"), 2)

@@ -15,6 +15,7 @@
 #include "bench/report.h"
 #include "bench/sim.h"
 #include "bench/sim_load.h"
+#include "bench/sim_trace.h"
 
 #define RINGS_DEFAULT 1000u
 #define RING_SHARE (64u << 10)
@@ -189,6 +190,36 @@ static void run_loads(struct report *report, const struct options *options, stru
         children_fail("sim: %s: %s", options->csv_path, strerror(errno));
 }
 
+/* The load of a recording: all rings at their minimum in the recorded region. */
+static void run_trace(struct report *report, const struct options *options, struct sim_setup *setup)
+{
+    struct sim_trace_load load;
+    FILE *csv = open_csv(options->csv_path);
+
+    sim_trace_load(options->trace_path, &load);
+    struct comparison comparison = {.report = report,
+                                    .csv = csv,
+                                    .load = "trace",
+                                    .seconds = load.seconds,
+                                    .region_bytes = options->region_bytes ? options->region_bytes
+                                                                          : load.region_bytes,
+                                    .static_stall_seconds = NAN};
+    setup->config = &load.config;
+    setup->demands = load.demands;
+    setup->ring_count = load.ring_count;
+    setup->region_bytes = comparison.region_bytes;
+    setup->seconds = load.seconds;
+    report_number(report, "rings", (double)setup->ring_count, 0, "");
+    report_number(report, "region_bytes", (double)setup->region_bytes, 0, "");
+    report_number(report, "seconds", setup->seconds, 3, "recorded");
+    report_table(report, "rows", columns, COLUMNS);
+    run_policies(&comparison, setup, options->policy);
+    report_table_end(report);
+    sim_trace_load_deinit(&load);
+    if (csv && fclose(csv) != 0)
+        children_fail("sim: %s: %s", options->csv_path, strerror(errno));
+}
+
 static void print_help(FILE *out)
 {
     fputs("usage: vchan-bench sim [--policy NAME] [--load NAME | --trace FILE] [...]\n"
@@ -308,22 +339,30 @@ static void parse(int argc, char **argv, struct options *options)
     }
     if (optind < argc)
         complain("argument", argv[optind], "none");
+    if (options->replay_path && options->policy && strcmp(options->policy, "all") == 0)
+        complain("--policy", "all", "one policy at a time with --replay");
 }
 
 int mode_sim(struct report *report, const struct mode_options *arguments)
 {
-    struct options options = {.policy = "all",
-                              .load = "all",
-                              .rings = RINGS_DEFAULT,
-                              .seconds = SECONDS_DEFAULT,
-                              .seed = 1};
+    struct options options = {
+        .load = "all", .rings = RINGS_DEFAULT, .seconds = SECONDS_DEFAULT, .seed = 1};
     struct policy_config config;
     struct sim_setup setup = {.config = &config};
 
     parse(arguments->arguments_count, arguments->arguments, &options);
+    if (options.replay_path)
+        return sim_trace_replay(report, options.replay_path,
+                                options.policy ? policy_find(options.policy) : NULL);
+    if (!options.policy)
+        options.policy = "all";
+    setup.seed = options.seed;
+    if (options.trace_path) {
+        run_trace(report, &options, &setup);
+        return 0;
+    }
     if (!options.region_bytes)
         options.region_bytes = options.rings * (uint64_t)RING_SHARE;
-    setup.seed = options.seed;
     policy_config_init(&config);
     run_loads(report, &options, &setup);
     return 0;

@@ -12,7 +12,7 @@
 #define NS_PER_MS 1000000u
 #define WHEEL_SLOTS 4096u
 #define NO_RING UINT32_MAX
-#define DECISIONS_MAX 4352u /* moves_max at most, and the broker's REFUSALS_MAX */
+#define DECISIONS_MAX (4096u + POLICY_REFUSALS_MAX) /* moves_max is at most 4096 */
 #define HURRY_MS 4u
 #define OPENED_NS 1000000000u /* not 0: that means never */
 
@@ -177,7 +177,8 @@ static void run_round(struct sim *sim, bool regular, bool pressing)
 
     look_at_all(sim, &round);
     policy_book_domains(sim->book, &domains)[0].charged_bytes = sim_memory_used(&sim->memory);
-    size_t count = policy_book_plan(sim->book, &round, sim->decisions, DECISIONS_MAX);
+    size_t count = policy_book_plan(sim->book, &round, sim->decisions,
+                                    sim->setup->config->moves_max + POLICY_REFUSALS_MAX);
     if (!round.thorough)
         histogram_add(pressing ? &sim->result->pressing_ns : &sim->result->round_ns,
                       measure_ticks() - before_ticks);

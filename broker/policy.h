@@ -196,6 +196,9 @@ struct policy_decision {
                         policy_reason_text has it */
 };
 
+/* Refusals that a round tells of, beside the moves_max moves: so long is the caller's array. */
+#define POLICY_REFUSALS_MAX 256u
+
 /* Shrinks come before grows. Returns how many were written, at most max. */
 typedef size_t policy_plan_function(const struct policy_input *input,
                                     const struct policy_config *config,

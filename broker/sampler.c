@@ -11,8 +11,6 @@
 #include "broker/recorder.h"
 #include "ring/order.h"
 
-/* Refusals that a round tells of, beside its moves. */
-#define REFUSALS_MAX 256u
 #define RINGS 2u /* of a channel */
 #define BITS 32u /* of a word of attention */
 
@@ -291,7 +289,7 @@ static int round_of_zone(struct sampler *sampler, struct sampler_round *round, u
 
 int sampler_round(struct sampler *sampler, struct sampler_round *round)
 {
-    size_t max = round->config->moves_max + REFUSALS_MAX;
+    size_t max = round->config->moves_max + POLICY_REFUSALS_MAX;
     struct policy_decision *decisions = malloc(max * sizeof(*decisions));
     int result = decisions ? 0 : -ENOMEM;
 

@@ -82,8 +82,10 @@ static void give_memory(struct guest_mailbox *mailbox)
     struct zone *zone = mailbox->guest->zone;
 
     for (unsigned i = 0; i < 2; i++) {
-        if (mailbox->extent[i].size > 0)
-            zone_extent_give(zone, &mailbox->extent[i]);
+        if (mailbox->extent[i].size == 0)
+            continue;
+        order_store_plain(&zone->mailbox_bytes, zone->mailbox_bytes - mailbox->extent[i].size);
+        zone_extent_give(zone, &mailbox->extent[i]);
         mailbox->extent[i] = (struct ring_extent){0};
     }
     if (mailbox->page_taken)
@@ -136,10 +138,12 @@ static int take_memory(struct guest_mailbox *mailbox)
     mailbox->page_taken = true;
     mailbox->slot = slot;
     mailbox->incarnation = incarnation;
-    for (unsigned i = 0; i < 2 && r == 0; i++)
+    for (unsigned i = 0; i < 2 && r == 0; i++) {
         r = zone_extent_take(zone, PROTO_DOMAIN_HOST, PROTO_MAILBOX_BYTES,
                              guest_mailbox_cookie(zone->first_number + slot, i, guest->domain),
                              &mailbox->extent[i]);
+        order_store_plain(&zone->mailbox_bytes, zone->mailbox_bytes + mailbox->extent[i].size);
+    }
     return r;
 }
 

@@ -48,6 +48,21 @@ struct round {
     uint64_t free_bytes, moved_bytes, moves;
 };
 
+/*
+ * A region that is full when there are suddenly more rings: no run is as long as a share. The first
+ * ring that has too much shrinks into what there is, and gets its share with the others when that
+ * has made room.
+ */
+static uint64_t fit(const struct policy_ring *ring, uint64_t to, const struct round *round)
+{
+    uint64_t run = round->input->largest_free_bytes < round->free_bytes
+                       ? round->input->largest_free_bytes
+                       : round->free_bytes;
+
+    run = run / BLOCK_BYTES * BLOCK_BYTES;
+    return to > run && run >= wish(ring, 0) ? run : to;
+}
+
 static void move(struct round *round, size_t index, uint64_t to, bool grow)
 {
     const struct policy_ring *ring = round->input->rings[index];
@@ -57,6 +72,8 @@ static void move(struct round *round, size_t index, uint64_t to, bool grow)
     uint64_t number = round->input->ring_count;
     uint64_t kept = grow ? round->kept_bytes : 0;
 
+    if (!grow && round->moves == 0)
+        to = fit(ring, to, round);
     if (grow && domain->quota_bytes && *charged + to - ring->size_bytes > domain->quota_bytes) {
         reason = POLICY_AT_QUOTA;
         number = domain->quota_bytes;

@@ -265,7 +265,7 @@ static int round_of_zone(struct sampler *sampler, struct sampler_round *round, u
         .zone = zone,
         .book = sampler->books[index],
         .plan = {.now_ns = round->now_ns,
-                 .total_bytes = zone->region.data_bytes,
+                 .total_bytes = zone->region.data_bytes - order_load_plain(&zone->mailbox_bytes),
                  .free_bytes = order_load_plain(&zone->free_bytes),
                  .largest_free_bytes = order_load_plain(&zone->largest_free_bytes),
                  .regular = round->regular,

@@ -45,6 +45,7 @@ struct zone {
     uint32_t *free_slots;
     uint32_t free_first, free_count;
     uint64_t *incarnations; /* of each page */
+    uint64_t mailbox_bytes; /* plain: of the data section, held by mailboxes, never by rings */
     uint64_t free_bytes, largest_free_bytes; /* plain: of the data section, and its longest run */
     uint64_t *held_bytes; /* plain, by domain: in its extents. For other threads: the books are the
                              event loop's */

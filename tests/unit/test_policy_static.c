@@ -49,6 +49,43 @@ static void static_policy_makes_room_for_newcomers(void **state)
     free(sim);
 }
 
+/* Two rings have all but three blocks, and two more have come: no run is as long as a share. */
+static void static_policy_shrinks_rings_of_a_full_region(void **state)
+{
+    (void)state;
+    struct policy_ring rings[4] = {0};
+    const struct policy_ring *pointers[4];
+    struct policy_scratch scratch[4];
+    const struct policy_domain domain = {0};
+    struct policy_config config;
+    struct policy_decision decisions[8];
+    uint64_t charged;
+
+    policy_config_init(&config);
+    for (unsigned i = 0; i < 4; i++) {
+        rings[i] = (struct policy_ring){.channel = i,
+                                        .weight = 100,
+                                        .size_bytes = (i < 2 ? 49u : 1u) * 4 * KIB,
+                                        .min_bytes = 4 * KIB,
+                                        .max_bytes = MIB};
+        pointers[i] = &rings[i];
+    }
+    const struct policy_input input = {.total_bytes = 103 * 4 * KIB,
+                                       .free_bytes = 3 * 4 * KIB,
+                                       .largest_free_bytes = 2 * 4 * KIB,
+                                       .rings = pointers,
+                                       .ring_count = 4,
+                                       .domains = &domain,
+                                       .domain_count = 1,
+                                       .scratch = scratch,
+                                       .domain_scratch = &charged};
+    size_t count = policy_static_plan(&input, &config, decisions, 8);
+    assert_true(count >= 1);
+    assert_false(decisions[0].refused);
+    assert_int_equal(decisions[0].from_bytes, 49 * 4 * KIB);
+    assert_int_equal(decisions[0].to_bytes, 2 * 4 * KIB);
+}
+
 static void every_reason_has_a_sentence_that_fits(void **state)
 {
     (void)state;
@@ -88,6 +125,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(static_policy_gives_equal_shares),
         cmocka_unit_test(static_policy_makes_room_for_newcomers),
+        cmocka_unit_test(static_policy_shrinks_rings_of_a_full_region),
         cmocka_unit_test(every_reason_has_a_sentence_that_fits),
         cmocka_unit_test(defaults_are_in_their_ranges),
         cmocka_unit_test(policies_are_found_by_name),

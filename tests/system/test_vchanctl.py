@@ -358,7 +358,7 @@ class Completion(BrokerCase):
         return result.stdout.split()
 
     def test_commands_and_options(self):
-        self.assertEqual(self.complete("vchanctl re"), ["rebalance"])
+        self.assertEqual(self.complete("vchanctl re"), ["rebalance", "record"])
         self.assertEqual(self.complete("vchanctl --json do"), ["domains"])
         self.assertEqual(self.complete("vchanctl help hi"), ["history"])
         self.assertEqual(self.complete("vchanctl rebalance --d"), ["--dry-run"])

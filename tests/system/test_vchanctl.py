@@ -359,7 +359,7 @@ class Completion(BrokerCase):
 
     def test_commands_and_options(self):
         self.assertEqual(self.complete("vchanctl re"), ["rebalance", "record"])
-        self.assertEqual(self.complete("vchanctl --json do"), ["domains"])
+        self.assertEqual(self.complete("vchanctl --json do"), ["domains", "domain", "doctor"])
         self.assertEqual(self.complete("vchanctl help hi"), ["history"])
         self.assertEqual(self.complete("vchanctl rebalance --d"), ["--dry-run"])
         self.assertEqual(self.complete("vchanctl list --f"), [])

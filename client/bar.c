@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -82,11 +83,38 @@ static void leave_shared(struct vchan *v)
     (void)dup3(v->own_event, v->memory.descriptor, O_CLOEXEC);
 }
 
+/* What is left to read becomes private. False: it lies in two extents. */
+static bool keep_rest(struct ring_consumer *ring)
+{
+    struct ring_span span;
+
+    if (ring->switch_pending)
+        return false;
+    if (!ring->view.address) { /* nothing of it has been looked at yet */
+        if (ring_consumer_peek(ring, 1, &span) < 0)
+            return false;
+        ring_consumer_release(ring, 0);
+    }
+    replace(ring->view.address, 2 * ring->view.size, true);
+    return true;
+}
+
 void bar_leave_receiving(struct vchan *v)
 {
-    if (order_load_plain(&v->receiving.side.refused) == 0)
-        order_store_plain(&v->receiving.side.refused, -EPIPE);
-    ring_consumer_deinit(&v->receiving.ring);
+    struct ring_consumer *ring = &v->receiving.ring;
+
+    if (v->receiving.left)
+        return;
+    if (!order_load_plain(&v->receiving.side.refused) &&
+        ring_consumer_available(ring, SIZE_MAX) > 0) {
+        if (!keep_rest(ring))
+            return;
+    } else {
+        if (!order_load_plain(&v->receiving.side.refused))
+            order_store_plain(&v->receiving.side.refused, -EPIPE);
+        ring_consumer_deinit(ring);
+    }
+    v->receiving.left = true;
     leave_shared(v);
 }
 
@@ -96,6 +124,7 @@ void bar_leave_sending(struct vchan *v)
 
     if (order_load_plain(&v->sending.side.refused) == 0)
         order_store_plain(&v->sending.side.refused, -EPIPE);
+    ring_producer_stall_end(&v->sending.ring);
     ring_producer_deinit(&v->sending.ring);
     /* The receiving side is another thread's: only what it has published can be looked at. */
     if (order_load_plain(&v->receiving.side.refused) ||

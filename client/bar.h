@@ -8,13 +8,14 @@
  * the connection, or is dead, is over: writes fail at once with EPIPE, reads give what is there and
  * then the end of file, and the end lets go of the device as soon as its program calls:
  *
- *   a side that is over unmaps its extents, in its own thread, and is refused from then on;
- *   the first side that finds nothing left to receive lets go of what both share. Any thread may be
- *   looking at the channel's page, so a private copy takes its place; the doorbell's page becomes
- *   private memory, and the device's descriptor a copy of one that cannot be mapped.
+ *   the sending side unmaps its extent, in its own thread, and is refused from then on;
+ *   the receiving side does the same when there is nothing left to read; asked for states or counts
+ *   before that, it goes on with a private copy of what is left;
+ *   with that they let go of what both share. Any thread may be looking at the channel's page, so a
+ *   private copy takes its place; the doorbell's page becomes private memory, and the device's
+ *   descriptor a copy of one that cannot be mapped.
  *
- * What a side holds whose thread makes no call any more is held until vchan_close. Bytes that were
- * not read when the device goes are lost.
+ * What a side holds whose thread makes no call any more is held until vchan_close.
  */
 #ifndef VCHAN_CLIENT_BAR_H
 #define VCHAN_CLIENT_BAR_H
@@ -36,7 +37,10 @@ bool bar_is_revoked(const struct vchan *v);
 /* The same, but asks the kernel: for calls that fail anyhow. */
 void bar_look_for_agent(struct vchan *v);
 
-/* In the side's thread, when it is over: see above. */
+/*
+ * In the side's thread, when the channel is deserted: see above. Idempotent. The receiving side may
+ * have to stay, in the middle of a switch: then again later.
+ */
 void bar_leave_receiving(struct vchan *v);
 void bar_leave_sending(struct vchan *v);
 

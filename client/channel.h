@@ -59,6 +59,7 @@ struct vchan {
     struct {
         struct ring_consumer ring;
         struct side side;
+        bool left; /* the device; see client/bar.h */
     } receiving __attribute__((aligned(128)));
     struct {
         struct ring_producer ring;

@@ -54,10 +54,9 @@ static void leave_device(struct vchan *v, unsigned wanted)
 {
     if (!channel_is_deserted(v))
         return;
-    if ((wanted & VCHAN_CAN_READ) && !order_load_plain(&v->receiving.side.refused) &&
-        ring_consumer_available(&v->receiving.ring, 1) == 0)
+    if (wanted & VCHAN_CAN_READ)
         bar_leave_receiving(v);
-    if ((wanted & VCHAN_CAN_WRITE) && !order_load_plain(&v->sending.side.refused))
+    if (wanted & VCHAN_CAN_WRITE)
         bar_leave_sending(v);
 }
 

@@ -83,8 +83,8 @@ static int receiving_failure(struct vchan *v, int r)
 {
     if (v->device && r != -EAGAIN && r != -EMSGSIZE) {
         bar_look_for_agent(v);
-        if (channel_is_deserted(v) && ring_consumer_available(&v->receiving.ring, 1) == 0)
-            bar_leave_receiving(v); /* nothing can be read any more */
+        if (channel_is_deserted(v))
+            bar_leave_receiving(v);
         if (r == -ENODEV)
             r = -EPIPE;
     }
@@ -309,6 +309,8 @@ int vchan_spans_are_device(const struct vchan *v)
 
 size_t vchan_readable(struct vchan *v)
 {
+    if (v->device && channel_is_deserted(v))
+        bar_leave_receiving(v);
     if (order_load_plain(&v->receiving.side.refused))
         return 0;
     size_t n = ring_consumer_available(&v->receiving.ring, SIZE_MAX);
@@ -320,6 +322,8 @@ size_t vchan_readable(struct vchan *v)
 
 size_t vchan_writable(struct vchan *v)
 {
+    if (v->device && channel_is_deserted(v))
+        bar_leave_sending(v);
     if (order_load_plain(&v->sending.side.refused) || order_load_plain(&v->peer_dead))
         return 0;
     size_t n = ring_producer_space(&v->sending.ring);

@@ -153,7 +153,12 @@ size_t vchan_writable(struct vchan *v);
 #define VCHAN_IS_CONNECTED 0x4u
 #define VCHAN_IS_GONE 0x8u /* the other end has closed or died; data may be left */
 
-/* What holds now, without waiting. A server without a client yet is neither connected nor gone. */
+/*
+ * What holds now, without waiting. A server without a client yet is neither connected nor gone.
+ * In a guest a channel ends with its device or its agent too. It holds the device then, which
+ * cannot be removed, until each side has been asked for something once more: vchan_readable and
+ * vchan_writable do; what was not read stays to be read.
+ */
 unsigned vchan_state(struct vchan *v);
 
 /*

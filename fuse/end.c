@@ -314,6 +314,16 @@ static bool arm(struct end *end)
     return (vchan_poll_arm(end->channel, wanted) & wanted) != 0;
 }
 
+/* In a guest, whose device is being removed: it waits for us, and not for who has the file open. */
+static void leave_device(const struct end *end)
+{
+    if (!end->channel || !(end->state == END_WAITING || end->state == END_CONNECTED) ||
+        !vchan_spans_are_device(end->channel) || !(vchan_state(end->channel) & VCHAN_IS_GONE))
+        return;
+    (void)vchan_readable(end->channel);
+    (void)vchan_writable(end->channel);
+}
+
 void end_run(struct end *end)
 {
     if (end->state == END_OPENING && !finish_opening(end))
@@ -336,6 +346,7 @@ void end_run(struct end *end)
         notify_poller(end->reader);
         notify_poller(end->writer);
     } while (arm(end));
+    leave_device(end);
 }
 
 void end_shut(struct end *end)

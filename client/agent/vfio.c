@@ -84,7 +84,9 @@ static int bind_driver(struct device *device)
         return device_explain(device, -ENOSYS, "cannot bind it to " DRIVER ": %s", strerror(-r));
     if (sysfs_link(device, "driver", driver, sizeof(driver)) == 0 && strcmp(driver, DRIVER) == 0)
         return 0;
-    vfio_give_back(device);
+    /* A device that is just being added is probed by the kernel itself, a moment later. */
+    if (access("/sys/bus/pci/drivers/" DRIVER, F_OK) == 0)
+        return device_explain(device, -EAGAIN, DRIVER " does not take it (see dmesg)");
     return device_explain(device, -ENOSYS, "there is no driver " DRIVER " (modprobe vfio-pci)");
 }
 

@@ -283,6 +283,26 @@ static void what_is_there_is_read_before_letting_go(void **state)
     assert_int_equal(count_mappings(), 2);
 }
 
+static void what_is_there_can_be_kept_without_the_device(void **state)
+{
+    struct fixture *f = *state;
+    char text[8];
+
+    peer_writes(f, "rest");
+    ring_producer_deinit(&f->peer_sends);
+    assert_int_equal(vchan_write(f->v, "b", 1, 0), 1);
+    hang_up(f);
+    assert_true(vchan_wait(f->v, VCHAN_IS_GONE, 1000) > 0);
+    assert_int_equal(vchan_readable(f->v), 4);
+    assert_int_equal(vchan_writable(f->v), 0);
+    assert_false(holds_device(f));
+    assert_int_equal(count_mappings(), 2);
+    assert_int_equal(vchan_read(f->v, text, 1, 1000), 1);
+    assert_int_equal(vchan_read(f->v, text + 1, sizeof(text), 1000), 3);
+    assert_memory_equal(text, "rest", 4);
+    assert_int_equal(vchan_read(f->v, text, sizeof(text), 1000), 0);
+}
+
 static void a_message_cut_short_is_left_for_reading(void **state)
 {
     struct fixture *f = *state;
@@ -353,6 +373,7 @@ int main(void)
         STARTED(without_a_doorbell_or_a_third_descriptor_the_reply_is_rubbish),
         OPENED(a_write_fails_and_lets_go_when_the_agent_is_gone),
         OPENED(what_is_there_is_read_before_letting_go),
+        OPENED(what_is_there_can_be_kept_without_the_device),
         OPENED(a_message_cut_short_is_left_for_reading),
         OPENED(a_poller_notices_that_the_broker_ended_it),
         OPENED(an_event_loop_lets_go_by_asking),

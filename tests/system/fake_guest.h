@@ -114,7 +114,11 @@ static inline int fake_connect(const struct broker_process *broker, const char *
     assert_true(fd >= 0);
     snprintf(address.sun_path, sizeof(address.sun_path), "%s/guests/default/%s.sock",
              broker->directory, name);
-    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    /* A broker that has just started makes these sockets after its own. */
+    int left_ms = PATIENCE_MS, r;
+    while ((r = connect(fd, (struct sockaddr *)&address, sizeof(address))) < 0 && left_ms-- > 0)
+        usleep(1000);
+    assert_int_equal(r, 0);
     return fd;
 }
 

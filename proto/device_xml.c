@@ -92,7 +92,7 @@ size_t device_xml_override(const struct proto_domain_device *device, const char 
     put(&writer, "'>\n");
     LINE(&writer, 4, "<qemu:frontend>");
     LINE(&writer, 6, "<qemu:property name='pref64-reserve' type='unsigned' value='%" PRIu64 "'/>",
-         device->region_bytes);
+         device_xml_room(device->region_bytes));
     LINE(&writer, 4, "</qemu:frontend>");
     LINE(&writer, 2, "</qemu:device>");
     LINE(&writer, 0, "</qemu:override>");

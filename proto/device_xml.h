@@ -15,6 +15,13 @@
 /* What QEMU reserves behind a PCIe root port whose definition says nothing, for hot-plug. */
 #define DEVICE_XML_ROOM_DEFAULT (UINT64_C(2) << 20)
 
+/* What has to be reserved for a region: the firmware (SeaBIOS) aligns what it reserves to a MiB or
+ * two only, and a BAR is aligned to its size. In twice the size there is always such a place. */
+static inline uint64_t device_xml_room(uint64_t region_bytes)
+{
+    return 2 * region_bytes;
+}
+
 #define DEVICE_XML_NAMESPACE "xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'"
 
 struct device_xml_address {

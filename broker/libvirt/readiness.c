@@ -72,7 +72,7 @@ bool readiness_place(const struct hardware *hardware, const struct proto_domain_
             continue;
         /* With room before without; ports before bridges, whose devices share an IOMMU group; and
          * no more room than is needed, which somebody else may need. */
-        const bool fits = bus->room_bytes >= device->region_bytes;
+        const bool fits = bus->room_bytes >= device_xml_room(device->region_bytes);
         const unsigned rank = (fits ? 4u : 1u) + (bus->kind == HARDWARE_BUS_PORT);
         if (rank < best_rank || (rank == best_rank && fits == (bus->room_bytes >= best_room)))
             continue;
@@ -154,10 +154,12 @@ static void look_at_room(const struct hardware *hardware, const struct proto_dom
     const struct hardware_bus *bus = &hardware->bus[address.bus];
     size_text(bus->room_bytes, room);
     SAY(finding, "room for the region of %s behind it (%s)", region, room);
-    if (bus->room_bytes >= device->region_bytes)
+    if (bus->room_bytes >= device_xml_room(device->region_bytes))
         return;
     finding->err = -ENOSPC;
-    SAY(finding, "%s (index %u) is free, but reserves room for %s only, and the region takes %s",
+    SAY(finding,
+        "%s (index %u) is free, but reserves room for %s only, and the region of %s takes twice "
+        "its size, to be aligned",
         bus->alias, address.bus, room, region);
     if (bus->kind == HARDWARE_BUS_BRIDGE) {
         mend_place(hardware, device, finding);

@@ -58,8 +58,8 @@ void guest_sockets_reload(struct broker *broker, const struct config *config);
 
 /*
  * The hypervisor knows this domain: makes its sockets, in all zones that it is in. Again after its
- * name has changed. 0; -ENAMETOOLONG, or what mkdir and bind gave, of the last that failed (logged);
- * the others are there.
+ * name has changed. 0; -ENAMETOOLONG, or what mkdir and bind gave, of the last that failed
+ * (logged); the others are there.
  */
 int guest_sockets_need(struct broker *broker, uint32_t domain);
 /* It does not any more: removes them, unless the configuration wants them. */

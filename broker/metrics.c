@@ -23,6 +23,10 @@
 #define REQUEST_BYTES_MAX 8192u
 #define LISTENERS 2u
 
+/* So many times at once the thread comes round without a millisecond between, then it rests. */
+#define ROUNDS_AT_ONCE 50u
+#define REST_MS 50
+
 /* One who asks. */
 struct visitor {
     int descriptor;
@@ -199,9 +203,24 @@ static void serve_once(struct metrics *metrics, struct MHD_Daemon *daemon)
     } while (metrics->left);
 }
 
+/* A visitor for whom there is no descriptor cannot be let in, nor be sent away: its socket stays
+ * ready, and the thread would go round and round. */
+static void rest_if_busy(struct metrics *metrics, uint64_t *last_ns, unsigned *rounds)
+{
+    struct pollfd stop = {.fd = metrics->event_fd, .events = POLLIN};
+    const uint64_t now_ns = broker_now_ns();
+
+    *rounds = now_ns - *last_ns < 1000000u ? *rounds + 1 : 0;
+    *last_ns = now_ns;
+    if (*rounds > ROUNDS_AT_ONCE)
+        poll(&stop, 1, REST_MS);
+}
+
 static void *run(void *context)
 {
     struct metrics *metrics = context;
+    uint64_t last_ns = 0;
+    unsigned rounds = 0;
     struct pollfd waits[1 + LISTENERS] = {{.fd = metrics->event_fd, .events = POLLIN}};
 
     rcu_register_thread();
@@ -212,6 +231,7 @@ static void *run(void *context)
         waits[1 + i] = (struct pollfd){.fd = info ? info->epoll_fd : -1, .events = POLLIN};
     }
     while (!order_load_plain(&metrics->stop)) {
+        rest_if_busy(metrics, &last_ns, &rounds);
         poll(waits, 1 + LISTENERS, poll_timeout_ms(metrics));
         for (size_t i = 0; i < LISTENERS; i++)
             if (metrics->daemons[i])

@@ -17,8 +17,9 @@
 #define NS_PER_MS 1000000ull
 
 static const struct rebalance_load loads[] = {
-    {"bursty", "0.02 shares, and each 4 s a burst of 0.4 s at 3 shares, one stream after the other"},
-    {"skewed", "one in 8 streams 4 shares, two in 8 0.75 shares, the others 0.05 shares"},
+    {"bursty",
+     "0.02 shares, and each 4 s a burst of 0.4 s at 3 shares, one stream after the other"},
+    {"skewed", "one in 8 streams 3 shares, two in 8 0.75 shares, the others 0.05 shares"},
     {"uniform", "1.25 shares each"},
     {"constant", "one in 4 streams 1.5 shares, the others 0.25 shares"},
 };
@@ -40,7 +41,7 @@ struct stream_rate rebalance_load_rate(const struct rebalance_load *load, unsign
             .burst_at_s = 1e-3 * LOAD_BURST_EVERY_MS * stream / streams,
         };
     if (load == &loads[1] && first_of_8)
-        return (struct stream_rate){.bytes_per_s = 4 * share, .group = 0};
+        return (struct stream_rate){.bytes_per_s = 3 * share, .group = 0};
     if (load == &loads[1])
         return stream % 8 == 3 || stream % 8 == 6
                    ? (struct stream_rate){.bytes_per_s = 0.75 * share, .group = 1}
@@ -184,9 +185,9 @@ void rebalance_side_open(struct rebalance_side *side)
         const bool serves = side->side == 0;
         const struct vchan_options options = {.local_domain = (int)side->side,
                                               .socket_path = side->socket_path};
-        int r = vchan_open(serves ? 1 : 0, (int)(PORT + i),
-                           serves ? VCHAN_OPEN_SERVER : VCHAN_OPEN_CLIENT, &options,
-                           &side->handles[i]);
+        int r =
+            vchan_open(serves ? 1 : 0, (int)(PORT + i),
+                       serves ? VCHAN_OPEN_SERVER : VCHAN_OPEN_CLIENT, &options, &side->handles[i]);
         if (r < 0)
             children_fail("rebalance: channel %u: %s: %s", i, strerror(-r), vchan_explain());
     }

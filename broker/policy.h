@@ -36,8 +36,10 @@
  *
  *   so equals get equal, and what stays free is what one ring of alpha weights holds: a ring that
  *   moves needs its new extent before it can give up the old one. Rings above their level by more
- *   than hysteresis_percent give to those below. Idle, surplus and unread rings give at once then,
- *   without the patience, and empty ones once nothing has gone through them for four periods.
+ *   than hysteresis_percent give to those below. Idle, surplus and unread rings give sooner then,
+ *   without the patience: empty ones once nothing has gone through them for four periods, and what
+ *   a ring needs is what it has held lately (lately_bytes), so that the memory of a burst is there
+ *   for the next one, somewhere else, half a second after it.
  *
  *   Nothing changes within dwell_ms of the ring's last change, but that one that grew may grow
  *   again after grow_dwell_ms.
@@ -137,6 +139,7 @@ struct policy_ring {
     uint64_t held_bytes;
     uint64_t
         peak_bytes; /* most bytes held at once in the last calm_ms << patience, up to twice that */
+    uint64_t lately_bytes; /* the same in the last quarter to half of calm_ms */
     uint64_t active_ns;   /* when a byte was last seen going in or out; 0: never */
     uint64_t received_ns; /* when a byte was last seen going out; when it was opened: nothing has */
     uint64_t stalled_ns;  /* when it last stalled; 0: never */

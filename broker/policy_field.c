@@ -40,6 +40,7 @@ static const struct policy_field ring[] = {
     FIELD(policy_ring, stalled, 1),
     FIELD(policy_ring, held_bytes, BYTES_MOST),
     FIELD(policy_ring, peak_bytes, BYTES_MOST),
+    FIELD(policy_ring, lately_bytes, BYTES_MOST),
     FIELD(policy_ring, active_ns, UINT64_MAX),
     FIELD(policy_ring, received_ns, UINT64_MAX),
     FIELD(policy_ring, stalled_ns, UINT64_MAX),

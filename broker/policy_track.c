@@ -12,6 +12,8 @@
 #define REFUSAL_NS (60000ull * NS_PER_MS)
 /* Regular looks after a growth until it is judged: the first one still has stalls from before. */
 #define JUDGE_INTERVALS 3u
+/* "Lately" is at least this part of calm_ms, and at most twice as long. */
+#define LATELY_PART 4u
 /* A growth so many waits after a shrink shows that the shrink was a mistake. */
 #define REGRET_WAITS 4u
 /* Patience goes back after so many times the wait that it makes, without another growth. */
@@ -128,7 +130,7 @@ static void count(struct policy_track *track, const struct policy_look *look)
         ring->starved_ns = look->now_ns;
 }
 
-/* The most of two windows, so that it covers at least one whole one. */
+/* The most of two windows each, so that it covers at least one whole one. */
 static void watch_peak(struct policy_track *track, const struct policy_look *look,
                        const struct policy_config *config)
 {
@@ -141,6 +143,13 @@ static void watch_peak(struct policy_track *track, const struct policy_look *loo
     }
     track->peak_now_bytes = max_u64(track->peak_now_bytes, look->sample.high_water_bytes);
     track->ring.peak_bytes = max_u64(track->peak_now_bytes, track->peak_before_bytes);
+    if (look->now_ns - track->lately_window_ns >= config->calm_ms * NS_PER_MS / LATELY_PART) {
+        track->lately_before_bytes = track->lately_now_bytes;
+        track->lately_now_bytes = 0;
+        track->lately_window_ns = look->now_ns;
+    }
+    track->lately_now_bytes = max_u64(track->lately_now_bytes, look->sample.high_water_bytes);
+    track->ring.lately_bytes = max_u64(track->lately_now_bytes, track->lately_before_bytes);
 }
 
 static void change_patience(struct policy_track *track, const struct policy_look *look, bool more)

@@ -41,6 +41,7 @@ struct policy_track {
     bool interval_over;
     uint64_t stall_seen_ns; /* the stall that is going on was first seen then */
     uint64_t peak_window_ns, peak_now_bytes, peak_before_bytes;
+    uint64_t lately_window_ns, lately_now_bytes, lately_before_bytes;
     uint64_t shrunk_ns;               /* 0: never */
     uint64_t patience_ns;             /* when patience last changed */
     uint32_t judge_intervals;         /* until the last growth is judged; 0: it has been */

@@ -7,8 +7,8 @@
  * So many horizons may lie before a reader that runs empty at times: bursts come and are drained.
  */
 #define BURST_HORIZONS 16u
-/* An empty ring gives what others need after so many periods. */
-#define EMPTY_PERIODS 4u
+/* A ring that is quiet, or nearly so, gives what others need after so many periods. */
+#define QUIET_PERIODS 4u
 /* Two steps at once must leave this part of what is free. */
 #define LEAP_PART 64u
 
@@ -140,7 +140,7 @@ static uint64_t idle_wait_ms(const struct policy_wishes *wishes, const struct po
     const struct policy_config *config = wishes->config;
 
     return wishes->tight
-               ? policy_min(config->idle_ms, EMPTY_PERIODS * config->period_ms << ring->patience)
+               ? policy_min(config->idle_ms, QUIET_PERIODS * config->period_ms << ring->patience)
                : config->idle_ms << ring->patience;
 }
 
@@ -149,7 +149,11 @@ static bool look_rich(const struct policy_wishes *wishes, const struct policy_ri
                       struct policy_scratch *scratch)
 {
     const struct policy_config *config = wishes->config;
-    unsigned patience = wishes->tight ? 0 : ring->patience;
+    const uint64_t quiet_ms = idle_wait_ms(wishes, ring);
+    const uint64_t calm_ms = wishes->tight
+                                 ? policy_min(config->calm_ms, QUIET_PERIODS * config->period_ms)
+                                 : config->calm_ms << ring->patience;
+    const uint64_t needed = wishes->tight ? ring->lately_bytes : ring->peak_bytes;
     uint64_t floor = policy_floor(ring);
     uint64_t wish = ring->size_bytes;
     enum policy_reason reason = POLICY_NO_REASON;
@@ -162,12 +166,11 @@ static bool look_rich(const struct policy_wishes *wishes, const struct policy_ri
         policy_ms_since(wishes->input, ring->received_ns) >= config->unread_ms) {
         wish = ring->held_bytes;
         reason = POLICY_UNREAD;
-    } else if (ring->held_bytes == 0 && idle_ms >= idle_wait_ms(wishes, ring)) {
+    } else if (ring->held_bytes == 0 && idle_ms >= quiet_ms) {
         wish = 0;
         reason = POLICY_IDLE;
-    } else if (ring->peak_bytes <= ring->size_bytes * config->shrink_percent / 100 &&
-               still_ms >= (wishes->tight ? config->dwell_ms : config->calm_ms << patience)) {
-        wish = 2 * ring->peak_bytes;
+    } else if (needed <= ring->size_bytes * config->shrink_percent / 100 && still_ms >= calm_ms) {
+        wish = 2 * needed;
         reason = POLICY_SURPLUS;
     }
     wish = policy_max(floor, policy_round_up(wish));
@@ -175,10 +178,10 @@ static bool look_rich(const struct policy_wishes *wishes, const struct policy_ri
     if (wish >
         (reason == POLICY_IDLE ? ring->size_bytes - POLICY_BLOCK_BYTES : ring->size_bytes / 2))
         return false;
-    /* An empty ring that others need is no loss to anybody. */
+    /* What is quiet and others need is no loss to anybody. */
     if (!policy_wish_may_shrink(wishes, ring) &&
-        !(wishes->tight && reason == POLICY_IDLE &&
-          policy_ms_since(wishes->input, ring->changed_ns) >= idle_wait_ms(wishes, ring)))
+        !(wishes->tight && reason != POLICY_UNREAD &&
+          policy_ms_since(wishes->input, ring->changed_ns) >= policy_min(quiet_ms, calm_ms)))
         return false;
     scratch->kind = POLICY_LOSES;
     scratch->reason = (uint8_t)reason;
@@ -202,10 +205,11 @@ void policy_wish(const struct policy_wishes *wishes, const struct policy_ring *r
     }
     if (look_hungry(wishes, ring, scratch) || look_rich(wishes, ring, scratch))
         return;
-    /* When memory is short, a quarter more than it has needed will do. */
+    /* When memory is short, a quarter more than it has needed lately will do. */
     if (wishes->tight && scratch->reason == POLICY_NO_REASON &&
         policy_wish_may_shrink(wishes, ring))
-        scratch->wish_bytes = policy_min(
-            ring->size_bytes, policy_max(policy_floor(ring),
-                                         policy_round_up(ring->peak_bytes + ring->peak_bytes / 4)));
+        scratch->wish_bytes =
+            policy_min(ring->size_bytes,
+                       policy_max(policy_floor(ring),
+                                  policy_round_up(ring->lately_bytes + ring->lately_bytes / 4)));
 }

@@ -177,7 +177,7 @@ static uint64_t number_for(const struct round *round, const struct policy_ring *
     case POLICY_IDLE:
         return policy_ms_since(input, ring->active_ns ? ring->active_ns : ring->changed_ns);
     case POLICY_SURPLUS:
-        return ring->peak_bytes;
+        return round->wishes.tight ? ring->lately_bytes : ring->peak_bytes;
     case POLICY_UNREAD:
     case POLICY_NOT_READ:
         return policy_ms_since(input, ring->received_ns);
@@ -243,7 +243,7 @@ static void shrink(struct round *round, size_t index, uint64_t limit)
     uint64_t number = number_for(round, ring, reason);
     if (!loses && round->level == UINT64_MAX) {
         reason = POLICY_SURPLUS;
-        number = ring->peak_bytes;
+        number = number_for(round, ring, reason);
     }
     round->shrinks++;
     round->moved_bytes += to;

@@ -98,7 +98,7 @@ def boot(host):
     places = [Place("host", "$", host), *(Place(guest.name, "#", guest) for guest in guests)]
     listing = places[0].type("vchanctl domains")
     for name in ("web", "db"):
-        expect("the domains", rf"(?m)^{name} ", listing)
+        expect("the domains", rf"(?m) {name} +running ", listing)
     return places
 
 

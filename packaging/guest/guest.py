@@ -147,6 +147,13 @@ class Guest:
                 self.complain(f"after {limit_s} s, `{text}` still ends with {result.status}: {result.stdout!r} {result.stderr!r}")
             time.sleep(0.02)
 
+    def end_commands(self):
+        """Kills those that still run."""
+        for command in list(self.channel.commands.values()):
+            if command.status is None:
+                command.kill()
+                command.wait()
+
     def push(self, path, data, mode=0o644):
         self.check(f"cat >{shlex.quote(path)} && chmod {mode:o} {shlex.quote(path)}", stdin=data)
 

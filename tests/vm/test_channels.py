@@ -31,6 +31,8 @@ class ChannelsTest(unittest.TestCase):
         self.port = next(self.ports)
 
     def tearDown(self):
+        for guest in (self.web, self.db):
+            guest.end_commands()
         wait_until(lambda: not self.host.channels(), lambda: f"channels are left: {self.host.channels()}")
 
     def path(self, at, peer):
@@ -57,7 +59,7 @@ class ChannelsTest(unittest.TestCase):
     def test_the_agents_are_attached(self):
         listing = self.host.check("vchanctl domains")
         for name in ("web", "db"):
-            self.assertRegex(listing, rf"(?m)^{name} ")
+            self.assertRegex(listing, rf"(?m) {name} +running ")
         for guest in (self.web, self.db):
             self.assertIn("vchand", guest.check("vchanctl version"))
 

@@ -96,8 +96,8 @@ struct connection {
 int connection_new(struct broker *broker, int descriptor, struct connection **out);
 
 /*
- * A session of a guest's mailbox: the same. pid: in the guest, for messages. agent: session 0. It is
- * in `sessions` until it is doomed.
+ * A session of a guest's mailbox: the same. pid: in the guest, for messages. agent: session 0. It
+ * is in `sessions` until it is doomed.
  */
 int connection_new_session(struct guest *guest, struct cds_list_head *sessions, int descriptor,
                            uint32_t pid, bool agent, struct connection **out);

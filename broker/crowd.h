@@ -12,9 +12,9 @@
  * Letting in. A client must say who it is (HELLO) within CROWD_HANDSHAKE_MS. When a newcomer finds
  * no place, neither under connections= nor a descriptor, whoever has kept silent longest goes:
  * without anybody else, that is the newcomer, who then sees its connection closed. Root and the
- * broker's own user have a few places that others do not get, and no other pushes them out. Those in
- * guests are others, whoever they are there. A
- * spare descriptor is kept, as without one a client can be neither accepted nor sent away.
+ * broker's own user have a few places that others do not get, and no other pushes them out. Those
+ * in guests are others, whoever they are there. A spare descriptor is kept, as without one a
+ * client can be neither accepted nor sent away.
  *
  * Threads: the event loop's.
  */

@@ -28,7 +28,7 @@
 static_assert(PROTO_MAILBOX_BYTES >= 2 * FRAME_BYTES_MAX, "both ends are to have some lead");
 
 struct session {
-    struct cds_list_head link; /* owner: bridge.sessions, or bridge.closing */
+    struct cds_list_head link; /* owner: bridge.sessions */
     uint32_t number;
     int socket;
 };
@@ -335,15 +335,30 @@ static int send_refusal(struct guest_bridge *bridge)
     return 0;
 }
 
-/* What is ready and does not fit into a turn keeps the source of the epoll instance ready. */
-static int send_frames(struct guest_bridge *bridge)
+/* A message of each session that has one, in turn. What does not fit into this turn of ours keeps
+ * the source of the epoll instance ready. */
+static int send_messages(struct guest_bridge *bridge)
 {
     struct epoll_event ready[FRAMES_A_TURN];
-    int r = bridge->refusing ? send_refusal(bridge) : 0;
-    int count = r < 0 ? 0 : epoll_wait(bridge->epoll, ready, FRAMES_A_TURN, 0);
+    int left = FRAMES_A_TURN, r = 0;
 
-    for (int i = 0; i < count && r >= 0; i++)
-        r = send_one(bridge, ready[i].data.ptr);
+    while (left > 0 && r >= 0) {
+        const int count = epoll_wait(bridge->epoll, ready, left, 0);
+        if (count <= 0)
+            break;
+        for (int i = 0; i < count && r >= 0; i++)
+            r = send_one(bridge, ready[i].data.ptr);
+        left -= count;
+    }
+    return r;
+}
+
+static int send_frames(struct guest_bridge *bridge)
+{
+    int r = bridge->refusing ? send_refusal(bridge) : 0;
+
+    if (r >= 0)
+        r = send_messages(bridge);
     bridge->full = r == -EAGAIN;
     return r < 0 && r != -EAGAIN ? r : 0;
 }
@@ -362,7 +377,8 @@ static bool arm(struct guest_bridge *bridge)
     return more;
 }
 
-/* The guest that keeps saying that there is something, and there is not, has us turn for nothing. */
+/* The guest that keeps saying that there is something, and there is not, has us turn for
+ * nothing. */
 static int go_on(struct guest_bridge *bridge)
 {
     bridge->fruitless = bridge->progress ? 0 : bridge->fruitless + 1;

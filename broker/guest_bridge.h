@@ -11,8 +11,8 @@
  *         <------------- send_frames: a message is a DATA,  <--------------
  *        mailbox ring 0  the end of a session a CLOSE
  *
- * All of it happens in turns, so many frames in each direction, then others have theirs. Between two
- * turns it sleeps for one of these, and never looks before it comes:
+ * All of it happens in turns, so many frames in each direction, then others have theirs. Between
+ * two turns it sleeps for one of these, and never looks before it comes:
  *
  *   nothing to take       armed in the ring: the guest rings
  *   a session's socket is full: nothing more is taken; its connection reads (source `room`)
@@ -24,8 +24,8 @@
  *
  * Everything in the rings and around them is the guest's to write. The broker's ends
  * (ring/consumer.h, ring/producer.h) are told that the data section is the mailbox's own two
- * extents, so nothing that the guest writes makes them map, read or write anything else. What breaks
- * the rules ends the mailbox.
+ * extents, so nothing that the guest writes makes them map, read or write anything else. What
+ * breaks the rules ends the mailbox.
  *
  * Threads: the event loop's.
  */

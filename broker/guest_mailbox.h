@@ -11,14 +11,14 @@
  *              +------------------------------------------------------------+
  *                                    a new request
  *
- * An agent that restarts is served at once, one that asks again and again MAILBOX_PAUSE_MS after
- * its last: so many mailboxes a second and no more. When the region has no room, it is tried again
- * after a while for as long as the request stands.
+ * An agent that restarts is served at once, one that asks again and again GUEST_MAILBOX_PAUSE_MS
+ * after its last: so many mailboxes a second and no more. When the region has no room, it is tried
+ * again after a while for as long as the request stands.
  *
- * A mailbox is a channel page and two extents, charged to the host; they carry the guest's number in
- * the allocator's books (guest_mailbox_cookie), so that listings can say whose they are, and
- * compaction, which finds no channel of that number, leaves them where they are. The guest may write
- * into them for as long as it likes, as it may into all of its zone.
+ * A mailbox is a channel page and two extents, charged to the host; they carry the guest's number
+ * in the allocator's books (guest_mailbox_cookie), so that listings can say whose they are, and
+ * compaction, which finds no channel of that number, leaves them where they are. The guest may
+ * write into them for as long as it likes, as it may into all of its zone.
  *
  * Threads: the event loop's.
  */
@@ -44,7 +44,8 @@ void guest_mailbox_free(struct guest *guest);
 
 /* For the allocator's books; ring as in zone_cookie. */
 uint64_t guest_mailbox_cookie(uint32_t page_number, unsigned ring, uint32_t domain);
-/* Is it a mailbox's? Then *domain is whose. zone_cookie_channel and zone_cookie_ring work as ever. */
+/* Is it a mailbox's? Then *domain is whose. zone_cookie_channel and zone_cookie_ring work as
+ * ever. */
 bool guest_mailbox_owns(uint64_t cookie, uint32_t *domain);
 
 #endif

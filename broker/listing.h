@@ -2,9 +2,9 @@
 /*
  * broker/listing.h - one page of a listing, from the tables that other threads may read.
  *
- * Pages go by number (of domain, channel, or domain in a zone) upwards: cursor is one above the last
- * number that was listed. Tables have no order, so numbers are tried one by one, which costs a
- * look-up each (some tens of nanoseconds) and no memory.
+ * Pages go by number (of domain, channel, or domain in a zone) upwards: cursor is one above the
+ * last number that was listed. Tables have no order, so numbers are tried one by one, which costs
+ * a look-up each (some tens of nanoseconds) and no memory.
  */
 #ifndef VCHAN_BROKER_LISTING_H
 #define VCHAN_BROKER_LISTING_H

@@ -5,8 +5,8 @@
  * That is the first zone that both are in, and in which each of them that is a VM has a device and
  * an agent that has said AGENT_HELLO: without that nobody there could map the channel or be woken.
  *
- * A domain is a VM while it has an ivshmem device in any zone, else it is played by processes on this
- * host.
+ * A domain is a VM while it has an ivshmem device in any zone, else it is played by processes on
+ * this host.
  *
  * Threads: the event loop's.
  */

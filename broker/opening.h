@@ -18,14 +18,15 @@
  * moved (broker/compaction.h), some 20 ms; then it is as if it had asked only now. After five
  * seconds, or when no move helps, it gets ENOSPC.
  *
- * Guests. A channel lies in a zone where both ends can be (broker/meeting.h); an end in a guest gets
- * no descriptors, its agent has them. When a guest's device goes, all that hung on it ends as if its
- * programs had died: channels with an end in it are closed, also those that wait for a client in it,
- * so that their servers see the end and come again when the guest does. A client that waits for a
- * server there gets what it would get if it asked now, EHOSTDOWN for one, and goes on waiting if
- * that is nothing (the domain has another device, or can be played on this host). A channel that
- * waits for a client on this host, whose domain has become a VM since, is closed when the first
- * client comes from the VM: its server holds a doorbell that reaches nobody there.
+ * Guests. A channel lies in a zone where both ends can be (broker/meeting.h); an end in a guest
+ * gets no descriptors, its agent has them. When a guest's device goes, all that hung on it ends as
+ * if its programs had died: channels with an end in it are closed, also those that wait for a
+ * client in it, so that their servers see the end and come again when the guest does. A client
+ * that waits for a server there gets what it would get if it asked now, EHOSTDOWN for one, and
+ * goes on waiting if that is nothing (the domain has another device, or can be played on this
+ * host). A channel that waits for a client on this host, whose domain has become a VM since, is
+ * closed when the first client comes from the VM: its server holds a doorbell that reaches nobody
+ * there.
  *
  * An end whose socket the kernel knows to be closed, but whose closing the event loop has not come
  * to yet, is passed over.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A guest that writes what it likes into its mailbox, against the broker's own code with its
- * threads: frames that are nearly right, words of rubbish, doorbells. The broker neither crashes nor
- * hangs, and when the guest is gone nothing of it is left.
+ * threads: frames that are nearly right, words of rubbish, doorbells. The broker neither crashes
+ * nor hangs, and when the guest is gone nothing of it is left.
  */
 #include <stdio.h>
 #include <stdlib.h>

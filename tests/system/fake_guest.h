@@ -8,7 +8,7 @@
 #ifndef VCHAN_TESTS_FAKE_GUEST_H
 #define VCHAN_TESTS_FAKE_GUEST_H
 
-#include "broker_fixture.h"
+#include "tests/system/broker_fixture.h"
 
 #include <endian.h>
 

@@ -166,8 +166,8 @@ int allocator_resize_in_place(struct allocator *allocator, uint64_t start_block,
  * Bars a range of blocks, and lifts the bar that was there; 0 blocks: only that. Where a free run
  * reaches into the range, allocator_allocate(), allocator_replace() and allocator_resize_in_place()
  * find nothing, and allocator_room() sees no room: so what moves make free there stays for whom
- * they are made (allocator/plan.h). The _at() calls take no notice. O(1); each run in the range then
- * costs an allocation a step.
+ * they are made (allocator/plan.h). The _at() calls take no notice. O(1); each run in the range
+ * then costs an allocation a step.
  */
 void allocator_bar(struct allocator *allocator, uint64_t start_block, uint64_t blocks);
 

@@ -23,9 +23,9 @@
  * (m + 1) * r blocks free and costs at least the rest; as soon as that is no less than the best one
  * found, the best is the cheapest there is (of those that touch a free run). So the search usually
  * ends after a few runs. Where many runs are alike it stops after PLAN_SEEDS of them and takes the
- * best it saw: its time depends on the limits, not on the number of extents. Only when none of these
- * windows will do, one is slid over the first PLAN_SCAN spans, which finds short extents that lie
- * close together with no free run among them. Whether the moved
+ * best it saw: its time depends on the limits, not on the number of extents. Only when none of
+ * these windows will do, one is slid over the first PLAN_SCAN spans, which finds short extents that
+ * lie close together with no free run among them. Whether the moved
  * extents fit elsewhere is bin packing; best fit, longest first, decides it (D. S. Johnson,
  * "Near-optimal bin packing algorithms", 1973), so a window may be passed over that a cleverer
  * packing would have filled.

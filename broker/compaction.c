@@ -175,7 +175,7 @@ uint64_t compaction_step(struct compaction *compaction, uint64_t now_ns)
     uint64_t due_ns = UINT64_MAX;
     int error;
 
-    /* From the front each time: what is done may cancel others, and the next one's turn has come. */
+    /* From the front each time: what is done may cancel others, and the next one's turn comes. */
     while ((demand = find_over(compaction, now_ns, &error))) {
         compaction_cancel(demand);
         demand->done(demand, error);

@@ -287,9 +287,9 @@ bool ring_consumer_arm(struct ring_consumer *consumer, size_t bytes)
          ring_consumer_ended(consumer)))
         return false;
     /*
-     * The producer rings for a switch, fewer bytes than wanted though there be; this one came before
-     * the arming. Who waits for more than one byte must get to the switch, for the producer may not
-     * make the next one before.
+     * The producer rings for a switch, fewer bytes than wanted though there be; this one came
+     * before the arming. Who waits for more than one byte must get to the switch, for the producer
+     * may not make the next one before.
      */
     if (!MUTATED(NO_RECHECK_AFTER_ARM) && !MUTATED(RECHECK_TAIL_ONLY) &&
         switches_seen(consumer) != switches_known)

@@ -30,7 +30,7 @@ enum ring_mutation {
     /* Rule 5: wake-ups are never lost. */
     MUTATION_NO_RECHECK_AFTER_ARM, /* a sleeper does not look again after arming */
     MUTATION_RECHECK_TAIL_ONLY,    /* a consumer's second look is for bytes only */
-    MUTATION_NO_RING_AFTER_SWITCH, /* a consumer that waits for more bytes is not told of a switch */
+    MUTATION_NO_RING_AFTER_SWITCH, /* who waits for more bytes is not told of a switch */
 };
 
 #ifndef RING_MUTATION

@@ -226,8 +226,7 @@ static void evaluate(const struct rebalance_watch *watch, const struct rebalance
     for (unsigned i = 0; i < streams; i++) {
         const double offered = rebalance_load_due(&shared->rates[i], from_s + seconds) -
                                rebalance_load_due(&shared->rates[i], from_s);
-        const double read =
-            (double)(until->streams[i].read_bytes - from->streams[i].read_bytes);
+        const double read = (double)(until->streams[i].read_bytes - from->streams[i].read_bytes);
         got[i] = read / offered;
         bytes += read;
         stall_ns += (double)(until->streams[i].stall_ns - from->streams[i].stall_ns);
@@ -290,8 +289,8 @@ static void run_slice(const struct wishes *wishes, const struct rebalance_load *
                       const char *policy, struct slice *slice)
 {
     struct rebalance_side *side = calloc(1, sizeof(*side));
-    struct rebalance_shared *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
-                                           MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct rebalance_shared *shared =
+        mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     const unsigned streams = 2 * wishes->channels;
     const double share = (double)wishes->region_bytes / streams / (LOAD_READ_MS * 1e-3);
     struct private_broker broker;
@@ -304,9 +303,8 @@ static void run_slice(const struct wishes *wishes, const struct rebalance_load *
     snprintf(config, sizeof(config), "[broker]\nregion-size = %zu\nchannels = %u\npolicy = %s\n",
              wishes->region_bytes, LOAD_CHANNELS_MAX, policy);
     private_broker_start_configured(&broker, config);
-    *side = (struct rebalance_side){.channels = wishes->channels,
-                                    .socket_path = broker.socket_path,
-                                    .shared = shared};
+    *side = (struct rebalance_side){
+        .channels = wishes->channels, .socket_path = broker.socket_path, .shared = shared};
     pid_t other = children_fork("the other side", -1);
     if (other == 0) {
         side->side = 1;
@@ -373,25 +371,25 @@ static void report_outcome(struct report *report, const struct wishes *wishes, c
 {
     const unsigned rounds = wishes->rounds;
 #define MEDIAN(field) {.number = median_of(outcome, rounds, offsetof(struct slice, field))}
-    report_row(report,
-               (struct report_cell[]){
-                   {.text = load},
-                   {.text = policy},
-                   MEDIAN(mb_per_s),
-                   MEDIAN(stall_percent),
-                   {.number = ratio_of(outcome, base, rounds, offsetof(struct slice, mb_per_s))},
-                   {.number =
-                        ratio_of(outcome, base, rounds, offsetof(struct slice, stall_percent))},
-                   MEDIAN(p50_us),
-                   MEDIAN(p99_us),
-                   MEDIAN(p999_us),
-                   MEDIAN(jain),
-                   MEDIAN(moves),
-                   MEDIAN(moves_per_s),
-                   MEDIAN(used_mb),
-                   MEDIAN(resident_mb),
-                   MEDIAN(apart_mb),
-               });
+    report_row(
+        report,
+        (struct report_cell[]){
+            {.text = load},
+            {.text = policy},
+            MEDIAN(mb_per_s),
+            MEDIAN(stall_percent),
+            {.number = ratio_of(outcome, base, rounds, offsetof(struct slice, mb_per_s))},
+            {.number = ratio_of(outcome, base, rounds, offsetof(struct slice, stall_percent))},
+            MEDIAN(p50_us),
+            MEDIAN(p99_us),
+            MEDIAN(p999_us),
+            MEDIAN(jain),
+            MEDIAN(moves),
+            MEDIAN(moves_per_s),
+            MEDIAN(used_mb),
+            MEDIAN(resident_mb),
+            MEDIAN(apart_mb),
+        });
 #undef MEDIAN
 }
 

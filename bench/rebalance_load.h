@@ -58,9 +58,9 @@ double rebalance_load_due(const struct stream_rate *rate, double seconds);
 
 /* In memory that both processes have. Times are measure_now_ns's. */
 struct rebalance_shared {
-    uint32_t ready;              /* atomic: sides that have all channels open */
-    uint64_t start_ns;           /* atomic; 0: not yet */
-    uint64_t from_ns, until_ns;  /* what counts; set before start_ns */
+    uint32_t ready;             /* atomic: sides that have all channels open */
+    uint64_t start_ns;          /* atomic; 0: not yet */
+    uint64_t from_ns, until_ns; /* what counts; set before start_ns */
     struct stream_rate rates[LOAD_STREAMS_MAX];
     struct histogram writes[LOAD_STREAMS_MAX]; /* ticks of those that began in that time */
 };

@@ -37,7 +37,7 @@ class LifeTest(unittest.TestCase):
         reading = self.host.start("exec 3<files/web/5000; echo open; read go; cat <&3")
         web.start_command("(echo last words; sleep 1000) >/mnt/vchan/0/5000")
         self.assertEqual(reading.stdout.readline(), b"open\n")
-        wait_until(lambda: any(ring["bytes"] == 11 for ring in self.host.json("stats")["rings"]), lambda: self.host.json("stats"))
+        self.host.wait_sent("web", 5000, len("last words\n"))
         web.kill()
         out, _ = reading.communicate(b"go\n", 30)
         self.assertEqual(out, b"last words\n")
@@ -64,8 +64,7 @@ class LifeTest(unittest.TestCase):
         digest = web.check("sha256sum </tmp/bulk")
         reading = self.host.start("sha256sum <files/web/5000")
         web.start_command("dd if=/tmp/bulk of=/mnt/vchan/0/5000 bs=4k")
-        wait_until(lambda: any(ring["bytes"] > 100000 for ring in self.host.json("stats")["rings"]
-                               if "web" in str(ring)), lambda: self.host.json("stats"))
+        self.host.wait_sent("web", 5000, 100000)
         web.pause()
         for _ in range(3):
             others.goes_on()

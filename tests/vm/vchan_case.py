@@ -54,6 +54,13 @@ class Host(host.Host):
         if (heard, answer, said) != ((0, b"there\n", b""), "back", (0, b"", b"")):
             guest.complain(f"{heard} {answer!r} {said}")
 
+    def wait_sent(self, sender, port, count):
+        """Until this domain has sent so many bytes, at least, to that port."""
+        def sent():
+            return sum(ring["bytes_sent"] for ring in self.json("stats")["rings"]
+                       if (ring["sender_domain_name"], ring["port"]) == (sender, port))
+        wait_until(lambda: sent() >= count, lambda: f"{sent()} bytes have been sent")
+
     def wait_channels(self, count=0):
         """Until there are so many."""
         wait_until(lambda: len(self.channels()) == count, self.channels)

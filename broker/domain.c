@@ -142,10 +142,7 @@ int domains_report(struct domains *domains, uint32_t number, const char *name,
     domain.hypervisor = state;
     if (!domain.configured)
         snprintf(domain.name, sizeof(domain.name), "%s", state ? name : "");
-    if (state && !(domain.configured && has_uuid(domain.uuid)))
-        memcpy(domain.uuid, uuid, sizeof(domain.uuid));
-    else if (!domain.configured)
-        memset(domain.uuid, 0, sizeof(domain.uuid));
+    memcpy(domain.uuid, uuid, sizeof(domain.uuid));
     int r = put(domains, &domain, old, &replacement);
     if (r == 0)
         domains_settle(domains, replacement);

@@ -64,8 +64,8 @@ int domains_configure(struct domains *domains, uint32_t number, const char *name
                       const uint8_t uuid[16]);
 
 /*
- * The hypervisor's helper knows it (state: PROTO_HYPERVISOR_*) or knows it no longer (0, name and
- * uuid are not looked at). What the configuration says of its name and uuid goes before. -ENOMEM.
+ * The hypervisor's helper knows it (state: PROTO_HYPERVISOR_*), or knows it no longer (0; then uuid
+ * is that of the configuration, zero when it says none). A configured name stays. -ENOMEM.
  */
 int domains_report(struct domains *domains, uint32_t number, const char *name,
                    const uint8_t uuid[16], uint32_t state);

@@ -209,17 +209,29 @@ static int add(struct broker *broker, struct roster *roster,
     return 0;
 }
 
+/* The hypervisor knows nobody of that number any more. */
+static int withdraw(struct broker *broker, uint32_t number)
+{
+    static const uint8_t none[16];
+    const uint8_t *uuid = none;
+
+    for (size_t i = 0; i < broker->config.domain_count; i++)
+        if (broker->config.domains[i].id == number)
+            uuid = broker->config.domains[i].uuid;
+    guest_sockets_drop(broker, number);
+    return domains_report(&broker->domains, number, "", uuid, 0);
+}
+
 /* Tells the table of domains and the sockets what the entry says. */
 static int publish(struct broker *broker, const struct roster_entry *entry)
 {
-    const uint32_t state = is_gone(entry) ? 0 : entry->state;
-    int r = domains_report(&broker->domains, entry->number, entry->name, entry->uuid, state);
-
+    if (is_gone(entry))
+        return withdraw(broker, entry->number);
+    int r = domains_report(&broker->domains, entry->number, entry->name, entry->uuid,
+                           entry->state);
     if (r < 0)
         return r;
-    if (is_gone(entry))
-        guest_sockets_drop(broker, entry->number);
-    else if (entry->state != PROTO_HYPERVISOR_UNKNOWN)
+    if (entry->state != PROTO_HYPERVISOR_UNKNOWN)
         guest_sockets_need(broker, entry->number); /* logs what it cannot make */
     return 0;
 }
@@ -301,8 +313,7 @@ void roster_reconsider(struct broker *broker, struct roster *roster)
                         "domain %u (%s) is in use and stays %u, although it should be %u now",
                         entry->number, entry->name, entry->number, number);
         } else if (number != entry->number) {
-            domains_report(&broker->domains, entry->number, "", entry->uuid, 0);
-            guest_sockets_drop(broker, entry->number);
+            withdraw(broker, entry->number);
             log_notice(&broker->log, "domain %u (%s) is domain %u now", entry->number, entry->name,
                        number);
             entry->number = number;

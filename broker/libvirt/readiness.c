@@ -74,7 +74,8 @@ bool readiness_place(const struct hardware *hardware, const struct proto_domain_
          * no more room than is needed, which somebody else may need. */
         const bool fits = bus->room_bytes >= device_xml_room(device->region_bytes);
         const unsigned rank = (fits ? 4u : 1u) + (bus->kind == HARDWARE_BUS_PORT);
-        if (rank < best_rank || (rank == best_rank && fits == (bus->room_bytes >= best_room)))
+        if (rank < best_rank || (rank == best_rank && (fits ? bus->room_bytes >= best_room
+                                                            : bus->room_bytes <= best_room)))
             continue;
         best_rank = rank;
         best_room = bus->room_bytes;

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import unittest
 from xml.sax.saxutils import escape
 
@@ -78,6 +79,10 @@ def unshare():
     return ["unshare", *user, "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
 
 
+# What libvirt has found out about QEMU, which takes it seconds: kept from one test to the next.
+KNOWN = tempfile.TemporaryDirectory(prefix="vchan-libvirt-")
+
+
 class Libvirt:
     """A libvirtd of its own, or for qemu:///embed only its directories, below `directory`."""
 
@@ -95,6 +100,8 @@ class Libvirt:
         self.write("etc/libvirtd.conf", LIBVIRTD_CONF)
         self.uri = f"qemu+unix:///system?socket={self.directory}/run/libvirt/libvirt-sock"
         self.embed = f"qemu:///embed?root={self.directory}/embed"
+        for name in ("var/cache/libvirt", "embed/cache"):
+            shutil.copytree(KNOWN.name, os.path.join(self.directory, name))
         self.daemon = None
         self.namespace = host.daemon(*unshare(), "sh", "-c", SET_UP.format(self.directory))
         wait_until(lambda: os.path.exists(os.path.join(self.directory, "ready")), host.log)
@@ -139,6 +146,10 @@ class Libvirt:
 
     def define(self, xml, uri=None):
         self.virsh("define", self.write("domain.xml", xml), uri=uri)
+
+    def remember(self):
+        for name in ("var/cache/libvirt", "embed/cache"):
+            shutil.copytree(os.path.join(self.directory, name), KNOWN.name, dirs_exist_ok=True)
 
     def qemu_pid(self, name):
         with open(os.path.join(self.directory, f"run/libvirt/qemu/{name}.pid"), encoding="ascii") as file:
@@ -234,6 +245,7 @@ class LibvirtCase(unittest.TestCase):
         self.host = Host(self.configuration)
         self.addCleanup(self.host.close)
         self.libvirt = Libvirt(self.host)
+        self.addCleanup(self.libvirt.remember)
         self.helper = None
         if self.daemon:
             self.libvirt.start()
@@ -276,3 +288,10 @@ class LibvirtCase(unittest.TestCase):
         result = self.host.vchanctl("domain", *words)
         self.assertEqual(result.returncode, 1, f"{words}: {result.stdout}")
         return result.stderr
+
+    def pause(self, name, **options):
+        """A domain that has been started and never runs."""
+        domain = Domain(self.libvirt, name, guest=False, **options)
+        domain.start_paused()
+        self.wait_state(name, "paused")
+        return domain

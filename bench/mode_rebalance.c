@@ -278,6 +278,8 @@ static void run_load(const struct wishes *wishes, struct rebalance_side *side,
     rebalance_watch_until(&watch, start_ns, side->shared->until_ns, every_ms);
     rebalance_watch_look(&watch, &seen[1]);
     rebalance_side_join(side, threads);
+    if (watch.looks == 0 || seen[1].at_ns <= seen[0].at_ns)
+        children_fail("rebalance: the machine was too busy to look at a slice even once");
     evaluate(&watch, &seen[0], &seen[1], slice);
     if (wishes->history)
         rebalance_watch_history(&watch, wishes->history);

@@ -109,8 +109,11 @@ void rebalance_watch_until(struct rebalance_watch *watch, uint64_t start_ns, uin
         watch->resident_bytes += resident;
         watch->used_bytes += used;
         watch->apart_bytes = fmax(watch->apart_bytes, fabs(resident - used - watch->control_bytes));
+        /* A look may itself take until the end. */
         const uint64_t now_ns = measure_now_ns(), next_ns = now_ns + every_ms * 1000000ull;
-        usleep((useconds_t)(((next_ns < until_ns ? next_ns : until_ns) - now_ns) / 1000 + 1));
+        const uint64_t wake_ns = next_ns < until_ns ? next_ns : until_ns;
+        if (wake_ns > now_ns)
+            usleep((useconds_t)((wake_ns - now_ns) / 1000 + 1));
     }
 }
 

@@ -195,7 +195,7 @@ static int listen_to_requests(struct attachment *attachment)
     return r < 0 ? r : device->backend->set_request(device, attachment->request_fd);
 }
 
-static void start(struct attachment *attachment)
+void attachment_start(struct attachment *attachment)
 {
     struct agent *agent = attachment->agent;
     int r;
@@ -231,7 +231,7 @@ void attachment_try(struct attachment *attachment)
     int r = device_open(device, address, attachment->agent->options.no_vfio);
     attachment->state = r == -ENOTSUP ? ATTACHMENT_IGNORED : ATTACHMENT_TRYING;
     if (r == 0) {
-        start(attachment);
+        attachment_start(attachment);
         return;
     }
     if (r == -EBUSY && holders_find(holders, sizeof(holders)) > 0) {

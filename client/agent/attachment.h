@@ -56,6 +56,9 @@ int attachment_new(struct agent *agent, const char *address, struct attachment *
 /* It is gone, or the agent ends: its sessions end first. NULL: nothing. */
 void attachment_free(struct attachment *attachment);
 
+/* Its device is open, by whatever backend: goes on from there. */
+void attachment_start(struct attachment *attachment);
+
 /* The kernel has something new about it: worth another try. */
 void attachment_try(struct attachment *attachment);
 

@@ -8,9 +8,9 @@
  *   configured   has a [domain NAME]          if it is local too, or a VM of it is attached
  *   libvirt's    its helper reported it       likewise
  *
- * A record exists for a domain that is configured, reported, attached, has a quota, or has something
- * open (connections, channels); any other local domain needs none. Records live in a hash table
- * that other threads read (broker/rcu.h); the event loop writes.
+ * A record exists for a domain that is configured, reported, attached, has a quota, or has
+ * something open (connections, channels); any other local domain needs none. Records live in a hash
+ * table that other threads read (broker/rcu.h); the event loop writes.
  */
 #ifndef VCHAN_BROKER_DOMAIN_H
 #define VCHAN_BROKER_DOMAIN_H

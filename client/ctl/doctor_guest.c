@@ -103,7 +103,7 @@ static bool has_word(const char *text, const char *word)
     const size_t length = strlen(word);
 
     for (const char *at = text; (at = strstr(at, word)); at += length)
-        if ((at == text || at[-1] == ' ') && (at[length] == '\0' || at[length] == ' '))
+        if ((at == text || at[-1] == ' ') && strchr(" ,", at[length]))
             return true;
     return false;
 }

@@ -38,6 +38,8 @@ int doctor_read(const struct doctor *doctor, const char *path, char *text, size_
     text[length] = '\0';
     if (length > 0 && text[length - 1] == '\n')
         text[length - 1] = '\0';
+    for (char *tab = text; (tab = strchr(tab, '\t')); tab++)
+        *tab = ' ';
     text_clean_lines(text, bytes);
     return 0;
 }
@@ -97,7 +99,7 @@ int doctor_process_status(const struct doctor *doctor, uint32_t pid, const char 
     for (char *line = strtok(status, "\n"); r == 0 && line; line = strtok(NULL, "\n"))
         if (strncmp(line, key, strlen(key)) == 0 && line[strlen(key)] == ':') {
             const char *start = line + strlen(key) + 1;
-            snprintf(value, bytes, "%s", start + strspn(start, " \t?"));
+            snprintf(value, bytes, "%s", start + strspn(start, " "));
             return 0;
         }
     return r < 0 ? r : -ENOENT;

@@ -151,21 +151,31 @@ static void reserve(struct hardware *hardware, const char *alias, uint64_t room_
 
 #define PROPERTY "pref64-reserve"
 
-/* <qemu:arg value='-global'/> with pcie-root-port.P=SIZE, or -set with device.ALIAS.P=SIZE. */
+/* "pcie-root-port.P=SIZE" for all, "device.ALIAS.P=SIZE" for one, whose name may have dots. */
+static void read_argument(const char *value, struct hardware *hardware)
+{
+    static const char all[] = "pcie-root-port." PROPERTY "=", one[] = "device.",
+                      end[] = "." PROPERTY "=";
+    const char *property = strstr(value, end);
+    char alias[HARDWARE_WORD_BYTES];
+
+    if (strncmp(value, all, strlen(all)) == 0) {
+        reserve(hardware, NULL, parse_size(value + strlen(all)));
+    } else if (strncmp(value, one, strlen(one)) == 0 && property) {
+        const char *name = value + strlen(one);
+        snprintf(alias, sizeof(alias), "%.*s", (int)(property - name), name);
+        reserve(hardware, alias, parse_size(property + strlen(end)));
+    }
+}
+
+/* <qemu:arg value='-global'/> or '-set', and their arguments. */
 static void read_command_line(const xmlNode *commandline, struct hardware *hardware)
 {
-    for (const xmlNode *node = commandline ? commandline->children : NULL; node;
-         node = node->next) {
-        char value[256], alias[HARDWARE_WORD_BYTES];
-        int length = 0;
-        if (!is_element(node, "arg"))
-            continue;
-        ATTRIBUTE(node, "value", value);
-        if (strncmp(value, "pcie-root-port." PROPERTY "=", 30) == 0)
-            reserve(hardware, NULL, parse_size(value + 30));
-        else if (sscanf(value, "device.%63[^.]." PROPERTY "=%n", alias, &length) == 1 && length)
-            reserve(hardware, alias, parse_size(value + length));
-    }
+    char value[256];
+
+    for (const xmlNode *node = commandline ? commandline->children : NULL; node; node = node->next)
+        if (is_element(node, "arg"))
+            read_argument(ATTRIBUTE(node, "value", value), hardware);
 }
 
 /* <qemu:device alias='A'><qemu:frontend><qemu:property name='P' value='BYTES'/> */

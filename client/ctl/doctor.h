@@ -49,7 +49,8 @@ bool doctor_is_guest(const struct doctor *doctor);
 
 /*
  * Files below --root, or /. path is absolute. doctor_read: the first bytes - 1, clean, tabs as
- * spaces, without the line feed at the end; -errno. doctor_link: the last part of what a symbolic link points to.
+ * spaces, without the line feed at the end; -errno. doctor_link: the last part of what a symbolic
+ * link points to.
  */
 int doctor_read(const struct doctor *doctor, const char *path, char *text, size_t bytes);
 int doctor_link(const struct doctor *doctor, const char *path, char *name, size_t bytes);

@@ -130,6 +130,15 @@ static void on_frame(void *context, const struct proto_frame *frame, const uint8
         mailbox_fail(&attachment->mailbox, "the broker closed the agent's session");
 }
 
+/* Of a device with a single vector, all share it with the mailbox. */
+static void on_rung(void *context)
+{
+    struct attachment *attachment = context;
+
+    if (attachment->vectors.count == 1)
+        vectors_wake_shared(&attachment->vectors);
+}
+
 static void on_room(void *context)
 {
     struct attachment *attachment = context;
@@ -152,7 +161,7 @@ static void on_closed(void *context, const char *why)
 }
 
 static const struct mailbox_handlers handlers = {
-    .opened = on_opened, .frame = on_frame, .room = on_room, .closed = on_closed};
+    .opened = on_opened, .frame = on_frame, .rung = on_rung, .room = on_room, .closed = on_closed};
 
 /* Gives everything back that it holds, and ends those who use it. */
 static void let_go(struct attachment *attachment)

@@ -123,6 +123,8 @@ static int finish_open(struct device *device, int r)
         /* Read from registers and memory that were not there. */
         if (device->lost)
             r = device_explain(device, -ENODEV, "its memory cannot be read");
+        if (r == 0 && device->backend->enable)
+            r = device->backend->enable(device);
     }
     if (r < 0)
         device_close(device);
@@ -165,6 +167,10 @@ void device_close(struct device *device)
         device->backend->close(device);
     device->backend = NULL;
     device->memory_fd = device->register_fd = -1;
+    /* Another backend may be next. */
+    device->memory_offset = device->register_offset = device->memory_bytes = 0;
+    device->vectors = 0;
+    device->lost = 0;
 }
 
 void device_ring(const struct device *device, uint32_t peer, uint32_t vector)

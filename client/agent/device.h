@@ -33,6 +33,8 @@ struct device;
 
 struct device_backend {
     const char *name;
+    /* Once it is known to be ours: interrupts. Sets device->vectors. NULL: it has none. */
+    int (*enable)(struct device *device);
     /* Interrupts write event_fd from now on; -1: nothing. NULL where there are none. */
     int (*set_vector)(struct device *device, uint32_t vector, int event_fd);
     /* event_fd is written when the kernel wants the device back. NULL: it does not ask. */
@@ -49,8 +51,8 @@ struct device {
     int register_fd;                      /* BAR0, likewise; may be the same */
     uint64_t memory_offset, register_offset;
     uint64_t memory_bytes; /* of BAR2 */
-    uint32_t vectors;      /* interrupts that it has; 0: none, look */
     /* By device_open: */
+    uint32_t vectors; /* interrupts that it has; 0: none, look */
     struct layout_region_header header; /* checked copy */
     struct ring_memory memory;
     uint32_t id; /* among the peers */

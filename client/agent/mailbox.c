@@ -247,8 +247,10 @@ static void on_event(void *context)
     struct mailbox *mailbox = context;
     uint64_t count;
 
-    if (read(mailbox->event_fd, &count, sizeof(count)) > 0)
-        mailbox_look(mailbox);
+    if (read(mailbox->event_fd, &count, sizeof(count)) < 0)
+        return;
+    mailbox->handlers->rung(mailbox->context);
+    mailbox_look(mailbox);
 }
 
 static void on_timer(void *context)

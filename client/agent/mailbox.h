@@ -29,6 +29,8 @@ struct mailbox_handlers {
     void (*opened)(void *context);
     /* A sound frame; data is the mailbox's until it returns. */
     void (*frame)(void *context, const struct proto_frame *frame, const uint8_t *data);
+    /* Vector 0 has been rung, for this or that. */
+    void (*rung)(void *context);
     /* mailbox_has_room holds again. */
     void (*room)(void *context);
     /* It was open. why: a sentence. */

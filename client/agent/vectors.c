@@ -55,7 +55,7 @@ int vectors_use(struct vectors *vectors, uint32_t count)
     if (count > vectors->device->vectors)
         count = vectors->device->vectors;
     vectors->count = count;
-    /* A single one is the mailbox's: nobody's ends can be rung, so they are woken with it. */
+    /* A single one is the mailbox's, whose owner wakes those who share it. */
     if (!has_interrupts(vectors) || count < 2)
         return 0;
     vectors->shared_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -4,7 +4,8 @@
  *
  *   vector 0            the mailbox: the agent's own
  *   1 to count - 2      one end of a program each; the broker says which
- *   count - 1           shared by all ends that there was no vector left for
+ *   count - 1           shared by all ends that there was no vector left for (if count is 1, with
+ *                       the mailbox)
  *
  * An interrupt writes an eventfd. One that has been given to a program is never given to another:
  * the vector gets a fresh one each time. The shared vector's is the agent's, which passes a ring on

@@ -62,9 +62,6 @@ static void close_all(struct device *device)
     device->state = NULL;
 }
 
-static const struct device_backend backend = {
-    .name = "VFIO", .set_vector = set_vector, .set_request = set_request, .close = close_all};
-
 /* Binds it, unless it is bound. */
 static int bind_driver(struct device *device)
 {
@@ -205,10 +202,21 @@ static int open_device(struct device *device)
     if (r == 0)
         r = find_bar(device, VFIO_PCI_BAR0_REGION_INDEX, &device->register_offset,
                      &register_bytes);
-    if (r == 0)
-        r = enable_bus_master(device);
+    return r;
+}
+
+static int enable(struct device *device)
+{
+    int r = enable_bus_master(device);
+
     return r == 0 ? enable_interrupts(device) : r;
 }
+
+static const struct device_backend backend = {.name = "VFIO",
+                                              .enable = enable,
+                                              .set_vector = set_vector,
+                                              .set_request = set_request,
+                                              .close = close_all};
 
 int vfio_open(struct device *device)
 {

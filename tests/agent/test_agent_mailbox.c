@@ -12,7 +12,7 @@ struct fixture {
     struct fake fake;
     struct loop loop;
     struct mailbox mailbox;
-    unsigned opened, closed, frames, rooms;
+    unsigned opened, closed, frames, rooms, rings;
     struct proto_frame last;
     uint8_t data[PROTO_MESSAGE_BYTES_MAX];
 };
@@ -31,6 +31,11 @@ static void on_frame(void *context, const struct proto_frame *frame, const uint8
     memcpy(f->data, data, frame->size);
 }
 
+static void on_rung(void *context)
+{
+    ((struct fixture *)context)->rings++;
+}
+
 static void on_room(void *context)
 {
     ((struct fixture *)context)->rooms++;
@@ -43,7 +48,7 @@ static void on_closed(void *context, const char *why)
 }
 
 static const struct mailbox_handlers handlers = {
-    .opened = on_opened, .frame = on_frame, .room = on_room, .closed = on_closed};
+    .opened = on_opened, .frame = on_frame, .rung = on_rung, .room = on_room, .closed = on_closed};
 
 static int setup(void **state)
 {
@@ -111,6 +116,7 @@ static void an_answer_to_another_question_is_none(void **state)
     fake_ring_vector(&f->fake, 0);
     settle(&f->loop);
     assert_int_equal(f->opened, 0);
+    assert_int_equal(f->rings, 1);
 }
 
 static void the_answer_opens_it_even_when_its_ring_is_lost(void **state)

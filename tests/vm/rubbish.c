@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,8 +136,10 @@ static void scribble_mailbox(struct device *device, uint64_t page_offset)
 {
     const struct layout_channel_page *page = (void *)(device->region + page_offset);
     static struct layout_extent extents[4];
+    static bool known;
 
-    if (extents[0].size == 0) { /* before we spoil them */
+    if (!known) { /* before we spoil them */
+        known = true;
         memcpy(&extents[0], page->ring[0].geometry.extent, 2 * sizeof(extents[0]));
         memcpy(&extents[2], page->ring[1].geometry.extent, 2 * sizeof(extents[0]));
     }

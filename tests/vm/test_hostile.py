@@ -55,6 +55,8 @@ class HostileTest(unittest.TestCase):
 
     def tearDown(self):
         self.web.close()
+        for guest in (self.db, self.mail):
+            guest.end_commands()
         self.host.wait_channels()
 
     def the_broker_answers(self):

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/pci_regs.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -80,6 +82,21 @@ static void close_files(struct device *device)
         close(device->register_fd);
 }
 
+/* By the firmware, perhaps. */
+static bool is_enabled(const struct device *device)
+{
+    char path[PATH_BYTES];
+    uint16_t command = 0;
+
+    path_of(device, "config", path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = pread(fd, &command, sizeof(command), PCI_COMMAND);
+    close(fd);
+    return n == sizeof(command) && (command & PCI_COMMAND_MEMORY);
+}
+
 static const struct device_backend backend = {.name = "sysfs", .close = close_files};
 
 int sysfs_open(struct device *device)
@@ -91,8 +108,9 @@ int sysfs_open(struct device *device)
     if (sysfs_link(device, "driver", driver, sizeof(driver)) == 0)
         return device_explain(device, -EBUSY, "the driver %s has it", driver);
     int r = sysfs_write(device, "enable", "1"); /* its BARs, that is */
-    if (r < 0)
-        return device_explain(device, r, "cannot enable it: %s", strerror(-r));
+    if (r < 0 && !is_enabled(device))
+        return device_explain(device, r, "cannot enable it: %s%s", strerror(-r),
+                              r == -EPERM ? " (it takes CAP_SYS_ADMIN)" : "");
     r = open_resource(device, "resource2", &device->memory_fd, &device->memory_bytes);
     if (r == 0)
         r = open_resource(device, "resource0", &device->register_fd, &register_bytes);

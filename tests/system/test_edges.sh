@@ -53,6 +53,14 @@ seed client/ctl/zseeded.c "$licence
 #include <json-c/json.h>" "stay in one file"
 seed client/seeded.c "$licence
 #include <seccomp.h>" "belongs in: broker"
+seed broker/libvirt/seeded.c "$licence
+#include \"broker/log.h\"" "two programs: not broker/log.h"
+seed broker/seeded.c "$licence
+#include \"broker/libvirt/task.h\"" "two programs: not broker/libvirt/task.h"
+seed broker/libvirt/seeded.c "$licence
+#include <libvirt/libvirt.h>" "stay in one file"
+seed client/seeded.c "$licence
+#include <libxml/tree.h>" "belongs in: broker"
 seed broker/seeded.c "int x;" "SPDX-License-Identifier"
 seed broker/seeded.c "$licence
 $(seq 600 | sed 's/.*/int x&;/')" "at most 600"

@@ -89,13 +89,11 @@ static void what_is_no_domain_is_refused(void **state)
 
 static void a_port_with_a_device_or_that_takes_none_later_is_not_free(void **state)
 {
-    static const char *const taken[] = {
-        PORT(1) CARD("0x01", "0x00"),
-        "<controller type='pci' index='1' model='pcie-root-port'><target hotplug='off'/>"
-        "</controller>",
-        "<controller type='pci' index='1' model='dmi-to-pci-bridge'/>",
-        "",
-    };
+    static const char taken_port[] = PORT(1) CARD("0x01", "0x00");
+    static const char fixed_port[] = "<controller type='pci' index='1' model='pcie-root-port'>"
+                                     "<target hotplug='off'/></controller>";
+    static const char other[] = "<controller type='pci' index='1' model='dmi-to-pci-bridge'/>";
+    const char *const taken[] = {taken_port, fixed_port, other, ""};
     struct readiness_text text;
 
     (void)state;

@@ -191,6 +191,16 @@ int connection_refuse(struct connection *connection, int err, const char *format
     return err;
 }
 
+void connection_explain(struct connection *connection, const char *text)
+{
+    char *copy = strdup(text);
+
+    if (!copy)
+        return;
+    free(connection->explanation);
+    connection->explanation = copy;
+}
+
 void connection_log(struct connection *connection, int level, const char *format, ...)
 {
     const struct log *log = &connection->broker->log;

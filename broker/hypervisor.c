@@ -52,7 +52,9 @@ static void answer(struct hypervisor *hypervisor, struct request *request, int e
     cds_list_del(&request->link);
     hypervisor->request_count--;
     if (asker && err < 0) {
-        connection_refuse(asker, err, "%s", text->text);
+        connection_explain(asker, text->text);
+        connection_log(asker, LOG_DEBUG, "vchan-libvirt: %.*s (%s)",
+                       (int)strcspn(text->text, "\n"), text->text, strerror(-err));
         connection_reply(asker, request->id, request->seq, err, NULL, 0, NULL, 0);
     } else if (asker) {
         connection_reply(asker, request->id, request->seq, 0, text, sizeof(*text), NULL, 0);

@@ -191,7 +191,7 @@ int connection_refuse(struct connection *connection, int err, const char *format
     return err;
 }
 
-void connection_explain(struct connection *connection, const char *text)
+void connection_quote(struct connection *connection, const char *text)
 {
     char *copy = strdup(text);
 

@@ -133,7 +133,7 @@ int connection_refuse(struct connection *connection, int err, const char *format
     __attribute__((format(printf, 3, 4)));
 
 /* Keeps a text for EXPLAIN that somebody else said; it may have lines, and is not logged. */
-void connection_explain(struct connection *connection, const char *text);
+void connection_quote(struct connection *connection, const char *text);
 
 /* "domain 3 (pid 812)" goes before the text; so many lines a client, no more. */
 void connection_log(struct connection *connection, int level, const char *format, ...)

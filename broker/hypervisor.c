@@ -52,7 +52,7 @@ static void answer(struct hypervisor *hypervisor, struct request *request, int e
     cds_list_del(&request->link);
     hypervisor->request_count--;
     if (asker && err < 0) {
-        connection_explain(asker, text->text);
+        connection_quote(asker, text->text);
         connection_log(asker, LOG_DEBUG, "vchan-libvirt: %.*s (%s)",
                        (int)strcspn(text->text, "\n"), text->text, strerror(-err));
         connection_reply(asker, request->id, request->seq, err, NULL, 0, NULL, 0);

@@ -25,6 +25,7 @@ class LifeTest(unittest.TestCase):
             reading = self.host.start(f"cat files/web/{port + 2}")
             open_end = guest.start_command(f"exec 3>/mnt/vchan/0/{port + 2}; echo first >&3; read go; echo second >&3")
             wait_until(lambda: [one["state"] for one in self.host.channels()] == ["connected"], lambda: self.host.channels())
+            wait_until(lambda: any(ring["bytes_sent"] == 6 for ring in self.host.json("stats")["rings"]), lambda: self.host.json("stats"))
             guest.unplug(device)
             self.assertEqual(reading.communicate(timeout=30)[0], b"first\n")
             open_end.write(b"go\n")

@@ -90,7 +90,7 @@ fi
 if command -v systemd-analyze >/dev/null; then
     cp "$source_dir/packaging/vchand.socket" "$work"
     for unit in vchand vchanfs vchan-libvirt; do
-        sed 's|@CMAKE_INSTALL_FULL_BINDIR@/[a-z]*|/bin/true|' "$source_dir/packaging/$unit.service.in" >"$work/$unit.service"
+        sed 's|@CMAKE_INSTALL_FULL_BINDIR@/[a-z-]*|/bin/true|' "$source_dir/packaging/$unit.service.in" >"$work/$unit.service"
     done
     # It also looks for the manual pages, which are not installed here.
     output=$(systemd-analyze verify "$work"/*.service 2>&1 | grep -E "vchan" | grep -v "Command 'man " || true)

@@ -4,6 +4,7 @@
     host (0), web (5), db (6), mail (7): all in one zone
 """
 
+import itertools
 import os
 import sys
 
@@ -69,9 +70,11 @@ class Host(host.Host):
 class Flow:
     """Numbers that run from a guest to the host through a file, as fast as they can; the host checks each."""
 
+    numbers = itertools.count()
+
     def __init__(self, at, guest, port):
         self.guest = guest
-        self.progress = os.path.join(at.directory, f"flow-{guest.name}-{port}")
+        self.progress = os.path.join(at.directory, f"flow{next(self.numbers)}")
         self.receiver = at.start(f"exec numbers --check <files/{guest.name}/{port} >{self.progress}")
         self.sender = guest.start_command(f"exec numbers >/mnt/vchan/0/{port}")
         self.goes_on()

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,13 +21,14 @@
 /* Descriptors in flight are counted for each user by the kernel, so one QEMU that does not read may
  * hold few: the kernel makes it some twenty messages. */
 #define SEND_BUFFER_BYTES 8192
-/* After the kernel was short of something. */
+/* After the kernel was short of something, and until a QEMU that has not read is looked at again. */
 #define PAUSE_US 50000u
 
 /* What a QEMU has been told of a number. */
 struct told {
     uint64_t arrival; /* of which guest; 0: of none */
     uint32_t vectors;
+    bool news; /* it may not have read that yet: what it rings there is lost */
 };
 
 struct ivshmem_connection {
@@ -39,6 +41,8 @@ struct ivshmem_connection {
     int descriptor;
     sd_event_source *source;
     uint32_t greeted; /* messages: 3 in SERVED */
+    bool behind;      /* there are news */
+    uint64_t read_ns; /* when all that it was sent was found to be read; 0: not yet */
     struct told told[REGION_PEERS];
 };
 
@@ -110,8 +114,11 @@ static int tell_about(struct ivshmem_connection *connection, uint32_t id)
     }
     while (r == 0 && peer && told->vectors < peer->vectors) {
         r = send_message(connection->descriptor, id, events[told->vectors]);
-        if (r == 0)
-            told->vectors++;
+        if (r < 0)
+            break;
+        told->vectors++;
+        told->news = connection->behind = true;
+        connection->read_ns = 0;
     }
     return r;
 }
@@ -150,6 +157,59 @@ static void come_again(struct broker *broker)
         log_error(&broker->log, "ivshmem: cannot set a timer: %s", strerror(-r));
 }
 
+static bool has_read_all(const struct ivshmem_connection *connection)
+{
+    uint32_t memory[SK_MEMINFO_VARS] = {0};
+    socklen_t bytes = sizeof(memory);
+
+    return getsockopt(connection->descriptor, SOL_SOCKET, SO_MEMINFO, memory, &bytes) < 0 ||
+           memory[SK_MEMINFO_WMEM_ALLOC] == 0;
+}
+
+/* Those whose doorbells it was told of late: it may have rung them, in vain. */
+static void wake_peers(struct ivshmem_connection *connection)
+{
+    struct broker *broker = connection->broker;
+    struct cds_lfht_iter iterator;
+    struct channel *channel;
+
+    rcu_enter();
+    for (channel = channels_first(&broker->channels, &iterator); channel;
+         channel = channels_next(&broker->channels, &iterator))
+        for (unsigned end = 0; end < 2; end++) {
+            const struct guest_vector *peer = &channel->end[1 - end].vector;
+            if (channel_end_in_guest(channel, end) && peer->guest &&
+                channel->end[end].vector.guest == connection->guest &&
+                connection->told[peer->host ? LAYOUT_PEER_HOST : peer->guest->id].news)
+                channel_wake(channel, 1 - end);
+        }
+    rcu_leave();
+    for (uint32_t id = 0; id < REGION_PEERS; id++)
+        connection->told[id].news = false;
+}
+
+/*
+ * All has been sent. QEMU drops a ring for a vector that it does not know yet, and whoever rings
+ * does so once: a guest that runs before its QEMU has read (both were stopped, and go on) would
+ * leave its peer asleep. So the peers are woken when it has read all, and has had time to take it
+ * in.
+ */
+static void catch_up(struct ivshmem_connection *connection)
+{
+    const uint64_t now_ns = broker_now_ns();
+
+    if (!connection->behind)
+        return;
+    if (connection->read_ns == 0 && has_read_all(connection))
+        connection->read_ns = now_ns;
+    if (connection->read_ns == 0 || now_ns < connection->read_ns + PAUSE_US * 1000ull) {
+        come_again(connection->broker);
+        return;
+    }
+    connection->behind = false;
+    wake_peers(connection);
+}
+
 /* Sends what can be sent now. */
 static void serve(struct ivshmem_connection *connection)
 {
@@ -159,6 +219,7 @@ static void serve(struct ivshmem_connection *connection)
         r = tell(connection);
     switch (r) {
     case 0:
+        catch_up(connection);
         break;
     case -EAGAIN:
         sd_event_source_set_io_events(connection->source, EPOLLIN | EPOLLOUT);

@@ -46,7 +46,8 @@ struct zone;
 
 struct ivshmem {
     struct cds_list_head connections; /* of ivshmem_connection.link, in order of arrival */
-    sd_event_source *again;           /* when the kernel was short of something; NULL: never yet */
+    /* When the kernel was short of something, or a QEMU has not read; NULL: never yet. */
+    sd_event_source *again;
 };
 
 void ivshmem_init(struct ivshmem *ivshmem);

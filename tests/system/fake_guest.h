@@ -33,6 +33,7 @@ struct fake_guest {
     uint64_t region_bytes;
     uint8_t *region;
     int event[FAKE_PEERS][FAKE_VECTORS_MAX]; /* [own id]: it waits on; others: it rings. -1: none */
+    bool late; /* QEMU's main loop does not run: no news are taken, as if it were stopped */
     /* The agent. */
     uint32_t request;
     struct ring_memory ring_memory;
@@ -102,7 +103,7 @@ static inline void fake_news(struct fake_guest *guest)
     int64_t value;
     int attached;
 
-    while (poll(&readable, 1, 0) == 1 && ivshmem_receive(guest->socket, &value, &attached))
+    while (!guest->late && poll(&readable, 1, 0) == 1 && ivshmem_receive(guest->socket, &value, &attached))
         fake_take_peer(guest, value, attached);
 }
 

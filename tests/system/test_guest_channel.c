@@ -201,6 +201,37 @@ static void two_guests_ring_each_other_directly(void **state)
     end_stop(&client_end);
 }
 
+/* Whoever rings does so once; if its QEMU drops that, nobody else does. */
+static void a_ring_that_qemu_dropped_as_it_did_not_know_the_peer_yet_is_made_up_for(void **state)
+{
+    struct fake_session server, client;
+    struct fake_end server_end, client_end;
+    struct pollfd rung = {.events = POLLIN};
+    char text[8];
+
+    (void)state;
+    web.late = true;
+    fake_boot(&db, &broker, "db");
+    session_join(&server, &web);
+    session_join(&client, &db);
+    assert_int_equal(session_open_channel(&server, DB, next_port, PROTO_OPEN_SERVER, &server_end),
+                     0);
+    assert_int_equal(
+        session_open_channel(&client, WEB, next_port++, PROTO_OPEN_CLIENT, &client_end), 0);
+    assert_true(ring_consumer_arm(&client_end.in, 1));
+    end_send(&server_end, "lost", 4);
+    rung.fd = client_end.wait_fd;
+    assert_int_equal(poll(&rung, 1, 200), 0); /* not while there is no use in it */
+    web.late = false;
+    fake_news(&web);
+    await_wake(client_end.wait_fd);
+    ring_consumer_disarm(&client_end.in);
+    assert_int_equal(end_receive(&client_end, text, sizeof(text)), 4);
+    end_stop(&server_end);
+    end_stop(&client_end);
+    fake_detach(&db);
+}
+
 static void two_ends_can_be_in_one_guest(void **state)
 {
     struct fake_session server, client;
@@ -471,6 +502,8 @@ int main(void)
         WITH(boot_web, kill_web, a_host_server_and_a_guest_exchange_data),
         WITH(boot_web, kill_web, a_guest_serves_a_host_client_that_waits),
         WITH(boot_both, kill_both, two_guests_ring_each_other_directly),
+        WITH(boot_web, kill_web,
+             a_ring_that_qemu_dropped_as_it_did_not_know_the_peer_yet_is_made_up_for),
         WITH(boot_web, kill_web, two_ends_can_be_in_one_guest),
         WITH(boot_web, kill_web, ends_share_a_vector_when_there_is_none_left),
         cmocka_unit_test(a_host_end_reads_what_a_dead_guest_sent_and_then_the_end),

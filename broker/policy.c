@@ -190,7 +190,10 @@ void policy_append(const struct policy_input *input, const struct policy_decisio
 
     if (*count == max)
         return;
-    if (decision->refused && ring->refused == decision->reason && !input->all_refusals)
+    /* That it has to wait is no news of a ring that was told lately why it cannot grow. */
+    if (decision->refused && !input->all_refusals &&
+        (decision->reason == ring->refused ||
+         (decision->reason == POLICY_LATER && ring->refused != POLICY_NO_REASON)))
         return;
     decisions[(*count)++] = *decision;
 }

@@ -74,6 +74,42 @@ static void one_growth_a_round_may_need_compaction(void **state)
     free(sim);
 }
 
+/*
+ * A round about those that press knows nobody's share. Who is refused there has to wait, which is
+ * no news once it has been told why.
+ */
+static void pressing_ring_waits_and_is_told_once(void **state)
+{
+    (void)state;
+    struct sim *sim = sim_new(64 * MIB);
+    struct policy_scratch scratch;
+    uint64_t domain_scratch;
+
+    plan_fragmented(sim, 64 * MIB);
+    struct policy_ring *ring = &sim->rings[0].track.ring;
+    const struct policy_input input = {
+        .now_ns = sim->now_ns,
+        .total_bytes = sim->total_bytes,
+        .free_bytes = 4 * KIB,
+        .largest_free_bytes = 4 * KIB,
+        .rings = &(const struct policy_ring *){ring},
+        .ring_count = 1,
+        .domains = sim->domains,
+        .domain_count = 1,
+        .scratch = &scratch,
+        .domain_scratch = &domain_scratch,
+        .pressure = true,
+        .some = true,
+    };
+    assert_int_equal(policy_default_plan(&input, &sim->config, sim->decisions, 1), 1);
+    assert_true(sim->decisions[0].refused);
+    assert_int_equal(sim->decisions[0].reason, POLICY_LATER);
+    assert_int_equal(sim->decisions[0].number, 64 * KIB);
+    ring->refused = POLICY_REGION_FULL;
+    assert_int_equal(policy_default_plan(&input, &sim->config, sim->decisions, 1), 0);
+    free(sim);
+}
+
 /* What a new channel is kept for is for those who give back more than they take, too. */
 static void full_region_can_still_shrink(void **state)
 {
@@ -92,6 +128,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(growth_is_cut_to_the_longest_free_run),
         cmocka_unit_test(one_growth_a_round_may_need_compaction),
+        cmocka_unit_test(pressing_ring_waits_and_is_told_once),
         cmocka_unit_test(full_region_can_still_shrink),
     };
 

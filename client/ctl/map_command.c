@@ -127,24 +127,32 @@ static unsigned colour_of(const struct picture *picture, uint32_t key)
 }
 
 /* colours: by letter. Memory in use is in reverse, that of old generations in faint letters. */
-static void print_cell(const struct map_cell *cell, const unsigned *colours, bool colour)
+static void begin_colour(const struct map_cell *cell, const unsigned *colours)
 {
-    if (!colour || cell->character == MAP_SEVERAL)
-        putchar(cell->character);
-    else if (cell->letter == UINT32_MAX)
-        printf("\033[2m%c\033[0m", cell->character);
-    else if (cell->character >= 'a')
-        printf("\033[2;%um%c\033[0m", colours[cell->letter], cell->character);
+    if (cell->letter == UINT32_MAX)
+        printf("\033[2m");
     else
-        printf("\033[7;%um%c\033[0m", colours[cell->letter], cell->character);
+        printf("\033[%d;%um", cell->character >= 'a' ? 2 : 7, colours[cell->letter]);
 }
 
+static bool looks_like(const struct map_cell *a, const struct map_cell *b)
+{
+    return a->character == b->character && a->letter == b->letter;
+}
+
+/* Equal characters of a line share their colour's sequences. */
 static void print_cells(const struct map_cell *cells, size_t count, const unsigned *colours,
                         const struct ctl *ctl)
 {
     for (size_t i = 0; i < count; i++) {
-        print_cell(&cells[i], colours, ctl->colour);
-        if ((i + 1) % ctl->width == 0 || i + 1 == count)
+        const bool coloured = ctl->colour && cells[i].character != MAP_SEVERAL;
+        const bool first = i % ctl->width == 0, last = (i + 1) % ctl->width == 0 || i + 1 == count;
+        if (coloured && (first || !looks_like(&cells[i - 1], &cells[i])))
+            begin_colour(&cells[i], colours);
+        putchar(cells[i].character);
+        if (coloured && (last || !looks_like(&cells[i], &cells[i + 1])))
+            printf("\033[0m");
+        if (last)
             putchar('\n');
     }
 }

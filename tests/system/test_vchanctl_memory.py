@@ -29,12 +29,15 @@ C   0.0  web    0x3000  64 KiB  ring
     def test_map_has_a_colour_for_each_domain_or_channel(self):
         coloured = self.succeed("map", "--color=always")
         web, host, other = 32, 31, 33  # by number: 0, 3, 7
-        self.assertIn(f"\033[7;{host}mA\033[0m\033[7;{other}mB\033[0m\033[2;{web}mc\033[0m\033[7;{web}mC\033[0m", coloured)
+        self.assertIn(f"\n\033[7;{host}mA\033[0m\033[7;{other}mB\033[0m\033[2;{web}mc\033[0m"
+                      f"\033[7;{web}m{16 * 'C'}\033[0m\n", coloured)
         self.assertTrue(coloured.endswith(
             f"\033[7;{host}m host \033[0m \033[7;{web}m web \033[0m \033[7;{other}m 7 \033[0m \n"), coloured)
         by_channel = self.succeed("map", "--color=always", "--by=channel")
-        self.assertIn("\033[7;31mA\033[0m\033[7;32mB\033[0m\033[2;31mc\033[0m\033[7;31mC\033[0m", by_channel)
+        self.assertIn("\033[7;31mA\033[0m\033[7;32mB\033[0m\033[2;31mc\033[0m\033[7;31mCC", by_channel)
         self.assertIn(" channel 1 ", by_channel)
+        narrow = self.succeed("map", "--color=always", environment={**self.environment, "COLUMNS": "10"})
+        self.assertIn(f"\033[7;{web}m{7 * 'C'}\033[0m\n\033[7;{web}m{9 * 'C'}\033[0m\n", narrow)
         plain = re.sub("\033\\[[0-9;]*m", "", coloured)
         self.assertEqual(plain.rsplit("\n", 2)[0] + "\n", self.succeed("map", "--color=never"))
         self.fail_with(2, "--by=port: it is domain or channel", "map", "--by=port")

@@ -67,7 +67,29 @@ enum {
     OPTION_CSV,
     OPTION_TRACE,
     OPTION_HISTORY,
+    OPTION_HELP,
 };
+
+static void print_help(void)
+{
+    fputs("usage: vchan-bench rebalance [...]\n"
+          "\n"
+          "Runs each load under each policy, in turn, on real channels of a broker of its own.\n"
+          "\n"
+          "  --seconds S           of a slice, of which the last 80% count (10)\n"
+          "  --rounds N            of which the medians are reported (3)\n"
+          "  --channels N          each has two streams (16)\n"
+          "  --region SIZE         a power of two, such as 16M (8M)\n"
+          "  --loads NAME,...      bursty, skewed, uniform, constant (all)\n"
+          "  --policies NAME,...   the first is what the others are compared with\n"
+          "                        (static,secure-ivshmem,default)\n"
+          "  --csv FILE            a line for each slice\n"
+          "  --trace FILE          rings, bytes and stalls every 20 ms\n"
+          "  --history FILE        what the brokers decided, and why\n"
+          "  --json                one JSON object on standard output\n"
+          "  --help                this\n",
+          stdout);
+}
 
 static _Noreturn void complain(const char *what, const char *value)
 {
@@ -134,6 +156,7 @@ static void parse(const struct mode_options *options, struct wishes *wishes)
         {"csv", required_argument, NULL, OPTION_CSV},
         {"trace", required_argument, NULL, OPTION_TRACE},
         {"history", required_argument, NULL, OPTION_HISTORY},
+        {"help", no_argument, NULL, OPTION_HELP},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -168,6 +191,9 @@ static void parse(const struct mode_options *options, struct wishes *wishes)
         case OPTION_HISTORY:
             wishes->history = open_file(optarg);
             break;
+        case OPTION_HELP:
+            print_help();
+            exit(0);
         default:
             exit(2);
         }
@@ -468,6 +494,8 @@ int mode_rebalance(struct report *report, const struct mode_options *options)
                             "moves,moves_per_s,used_mb,resident_mb,apart_mb\n");
     if (wishes.trace)
         rebalance_watch_head(wishes.trace);
+    if (wishes.history)
+        rebalance_watch_history_head(wishes.history);
     report_number(report, "seconds", wishes.seconds, 1, "s a slice, of which the last 80% count");
     report_number(report, "rounds", wishes.rounds, 0, "");
     report_number(report, "streams", 2 * wishes.channels, 0, "");

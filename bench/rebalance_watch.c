@@ -127,12 +127,16 @@ static void write_decision(const struct proto_decision *decision, FILE *out)
             (unsigned long long)(decision->took_ns / 1000), decision->trigger, decision->reason);
 }
 
+void rebalance_watch_history_head(FILE *out)
+{
+    fprintf(out, "number,time_us,port,ring,outcome,from_bytes,to_bytes,took_us,trigger,reason\n");
+}
+
 void rebalance_watch_history(struct rebalance_watch *watch, FILE *out)
 {
     struct proto_list request = {.channel = PROTO_ANY};
     struct proto_message message;
 
-    fprintf(out, "number,time_us,port,ring,outcome,from_bytes,to_bytes,took_us,trigger,reason\n");
     do {
         call(watch, PROTO_LIST_HISTORY, &request, sizeof(request), &message);
         const struct proto_list_reply *reply = connection_body(&message);

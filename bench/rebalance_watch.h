@@ -51,7 +51,8 @@ void rebalance_watch_begin(struct rebalance_watch *watch);
 /* The heading of a trace. */
 void rebalance_watch_head(FILE *trace);
 
-/* What changed hands, for a plot: the moves in the broker's history, as CSV. */
+/* The decisions in the broker's history, as CSV; its heading. */
+void rebalance_watch_history_head(FILE *out);
 void rebalance_watch_history(struct rebalance_watch *watch, FILE *out);
 
 #endif

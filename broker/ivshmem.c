@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "broker/broker.h"
+#include "broker/connection.h"
 #include "broker/guest_bell.h"
 
 #define PROTOCOL_VERSION 0
@@ -280,10 +281,13 @@ static int on_socket(sd_event_source *source, int descriptor, uint32_t events, v
     (void)descriptor;
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
         why = why_it_is_over(connection);
-    if (why)
+    if (why) {
+        struct broker *broker = connection->broker;
         leave(connection, why);
-    else if (connection->guest)
+        connection_free_doomed(broker);
+    } else if (connection->guest) {
         serve(connection);
+    }
     return 0;
 }
 
@@ -442,6 +446,7 @@ void ivshmem_accept(struct broker *broker, struct zone *zone, uint32_t domain, i
         serve(connection);
         serve_zone(broker, zone);
     }
+    connection_free_doomed(broker); /* of the guest that had to go first */
 }
 
 void ivshmem_init(struct ivshmem *ivshmem)

@@ -14,6 +14,9 @@
 #define FRAMES_A_TURN 32
 /* A doorbell can be lost: before our interrupts were enabled, or while the broker restarted. */
 #define ASK_AGAIN_MS 1000u
+/* Then we ask anew: a member of the zone that spoilt our request, or the answer, is not noticed
+ * otherwise. */
+#define RINGS_A_REQUEST 3u
 /* A mailbox that ended is asked for anew, but not in a hurry: somebody may be breaking them. The
  * pause doubles with each that was not there for CHECK_MS. */
 #define PAUSE_MIN_MS 100u
@@ -55,6 +58,7 @@ static void ask(struct mailbox *mailbox)
         if (getrandom(&request, sizeof(request), GRND_NONBLOCK) < 0)
             request += 0x9e3779b9u;
     mailbox->request = request;
+    mailbox->rung_again = 0;
     mailbox->state = MAILBOX_ASKED;
     order_store_release(&peer->request, request);
     device_ring(mailbox->device, LAYOUT_PEER_HOST, 0);
@@ -266,10 +270,14 @@ static void on_timer(void *context)
         break;
     case MAILBOX_ASKED:
         look_for_answer(mailbox);
-        if (mailbox->state == MAILBOX_ASKED) {
-            device_ring(mailbox->device, LAYOUT_PEER_HOST, 0);
-            loop_timer_set(&mailbox->timer, ASK_AGAIN_MS);
+        if (mailbox->state != MAILBOX_ASKED)
+            break;
+        if (++mailbox->rung_again >= RINGS_A_REQUEST) {
+            ask(mailbox);
+            break;
         }
+        device_ring(mailbox->device, LAYOUT_PEER_HOST, 0);
+        loop_timer_set(&mailbox->timer, ASK_AGAIN_MS);
         break;
     case MAILBOX_OPEN:
         mailbox->pause_ms = PAUSE_MIN_MS;
@@ -348,7 +356,8 @@ void mailbox_send(struct mailbox *mailbox, uint16_t kind, uint32_t session, cons
     if (mailbox->state != MAILBOX_OPEN)
         return;
     if (ring_producer_reserve(&mailbox->sending, whole, whole, &span) < 0) {
-        look_again(mailbox);
+        /* Whoever waits for the answer to what is not sent would wait for ever. */
+        mailbox_fail(mailbox, "nothing can be sent in it");
         return;
     }
     guard_ring(mailbox, 1, &mailbox->sending.view);

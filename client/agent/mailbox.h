@@ -5,8 +5,10 @@
  *
  *             mailbox_start           the broker has answered
  *   IDLE ------------------> ASKED ---------------------------> OPEN
- *                             ^ |  \ no answer: rung again       |
- *                             | +---+ every ASK_AGAIN_MS         |
+ *                             ^ |  \ no answer: rung again every |
+ *                             | +---+ ASK_AGAIN_MS, then asked   |
+ *                             |       anew: somebody in the zone |
+ *                             |       may have spoilt the entry  |
  *                             |                                  | the broker ended it, or it
  *                             +------ after a pause -------------+ is rubbish
  *
@@ -46,6 +48,7 @@ struct mailbox {
     void *context;
     enum mailbox_state state;
     uint32_t request; /* the last that was stored */
+    uint32_t rung_again; /* for that one */
     uint32_t pause_ms;
     int event_fd;     /* of vector 0; our own, so nobody can fill it */
     struct loop_source event, timer;
@@ -78,7 +81,7 @@ bool mailbox_has_room(struct mailbox *mailbox);
 
 /*
  * Sends a frame: `size` bytes in one or two parts. Only when it has room. Nothing happens when it
- * is not open; when the ring is rubbish, `closed` comes from the loop, not from here.
+ * is not open; when it cannot be sent, `closed` comes from the loop, not from here.
  */
 void mailbox_send(struct mailbox *mailbox, uint16_t kind, uint32_t session, const void *head,
                   size_t head_bytes, const void *rest, size_t rest_bytes);

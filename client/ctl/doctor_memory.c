@@ -92,7 +92,7 @@ void doctor_look_at_memory(struct doctor *doctor)
 /* A line of /proc/mounts: DEVICE PATH TYPE ... */
 static void look_at_mount(struct doctor *doctor, const char *path)
 {
-    char mend[DOCTOR_TEXT_BYTES];
+    char mend[2 * DOCTOR_TEXT_BYTES]; /* the path twice */
     struct statfs status;
 
     if (doctor->ctl->root || statfs(path, &status) == 0) {

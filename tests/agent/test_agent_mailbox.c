@@ -212,6 +212,17 @@ static void rubbish_ends_it_and_another_one_is_asked_for(void **state)
     assert_int_equal(f->frames, 0);
 }
 
+static void it_ends_when_a_frame_cannot_be_sent(void **state)
+{
+    struct fixture *f = *state;
+
+    fake_page(&f->fake, FAKE_MAILBOX)->ring[LAYOUT_CLIENT_SENDS].consumer_sleep.closed = 1;
+    mailbox_send(&f->mailbox, PROTO_FRAME_DATA, 7, "lost", 4, NULL, 0);
+    assert_int_equal(f->closed, 0);
+    settle(&f->loop);
+    assert_int_equal(f->closed, 1);
+}
+
 static void the_brokers_end_of_it_is_seen(void **state)
 {
     struct fixture *f = *state;
@@ -284,6 +295,7 @@ int main(void)
         OPENED(what_is_sent_comes_out_whole),
         OPENED(room_is_told_of_when_the_broker_has_read),
         OPENED(rubbish_ends_it_and_another_one_is_asked_for),
+        OPENED(it_ends_when_a_frame_cannot_be_sent),
         OPENED(the_brokers_end_of_it_is_seen),
         CASE(a_page_that_lies_elsewhere_is_not_taken),
         OPENED(rubbish_anywhere_harms_nobody),

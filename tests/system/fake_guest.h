@@ -103,7 +103,8 @@ static inline void fake_news(struct fake_guest *guest)
     int64_t value;
     int attached;
 
-    while (!guest->late && poll(&readable, 1, 0) == 1 && ivshmem_receive(guest->socket, &value, &attached))
+    while (!guest->late && poll(&readable, 1, 0) == 1 &&
+           ivshmem_receive(guest->socket, &value, &attached))
         fake_take_peer(guest, value, attached);
 }
 

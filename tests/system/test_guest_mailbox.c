@@ -342,7 +342,7 @@ static void guests_that_come_and_go_leave_nothing_behind(void **state)
         session_join(&session, &web);
         fake_detach(&web);
     }
-    /* At once, and not when something else happens: the time for a handshake is CROWD_HANDSHAKE_MS. */
+    /* At once, and not when something else happens: a handshake takes CROWD_HANDSHAKE_MS. */
     for (unsigned waited_ms = 0; count_descriptors(broker.pid) > descriptors; waited_ms += 5) {
         assert_true(waited_ms < 2000);
         pause_ms(5);

@@ -48,7 +48,7 @@ bool bar_is_revoked(const struct vchan *v)
 {
     uint32_t own_bit = v->role == PROTO_OPEN_SERVER ? LAYOUT_GONE_SERVER : LAYOUT_GONE_CLIENT;
 
-    return order_load_acquire(&v->peer_dead) ||
+    return order_load_acquire(&v->peer_dead) || channel_has_lost_page(v) ||
            (order_load_acquire(&v->page->channel.gone) & own_bit);
 }
 
@@ -105,6 +105,8 @@ void bar_leave_receiving(struct vchan *v)
 
     if (v->receiving.left)
         return;
+    if (channel_has_lost_page(v) && !order_load_plain(&v->receiving.side.refused))
+        order_store_plain(&v->receiving.side.refused, -EPIPE);
     if (!order_load_plain(&v->receiving.side.refused) &&
         ring_consumer_available(ring, SIZE_MAX) > 0) {
         if (!keep_rest(ring))
@@ -121,13 +123,15 @@ void bar_leave_receiving(struct vchan *v)
 void bar_leave_sending(struct vchan *v)
 {
     const struct layout_ring *ring = channel_receiving_ring(v);
+    const bool lost = channel_has_lost_page(v);
 
     if (order_load_plain(&v->sending.side.refused) == 0)
         order_store_plain(&v->sending.side.refused, -EPIPE);
-    ring_producer_stall_end(&v->sending.ring);
+    if (!lost)
+        ring_producer_stall_end(&v->sending.ring);
     ring_producer_deinit(&v->sending.ring);
     /* The receiving side is another thread's: only what it has published can be looked at. */
-    if (order_load_plain(&v->receiving.side.refused) ||
+    if (lost || order_load_plain(&v->receiving.side.refused) ||
         order_load_acquire(&ring->producer.tail) == order_load_plain(&ring->consumer.head))
         leave_shared(v);
 }

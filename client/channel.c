@@ -165,6 +165,7 @@ static int attach(struct vchan *v, struct proto_message *message)
     };
     v->own_event = message->descriptors[1];
     v->role = reply.role;
+    v->incarnation = reply.incarnation;
     v->receive_min = reply.receive_min;
     v->send_min = reply.send_min;
     r = attach_doorbell(v, &reply, message->descriptor_count > 2 ? message->descriptors[2] : -1);
@@ -338,6 +339,8 @@ int vchan_shutdown(struct vchan *v, unsigned directions)
 
     if (directions & ~(VCHAN_RECEIVING | VCHAN_SENDING))
         return -EINVAL;
+    if (v->device && channel_has_lost_page(v))
+        return 0;
     if ((directions & VCHAN_RECEIVING) && !order_load_plain(&v->receiving.side.refused)) {
         order_store_plain(&v->receiving.side.refused, -EPIPE);
         wake |= ring_consumer_close(&v->receiving.ring);
@@ -352,6 +355,16 @@ int vchan_shutdown(struct vchan *v, unsigned directions)
     return 0;
 }
 
+static void close_rings(struct vchan *v)
+{
+    bool wake = ring_consumer_close(&v->receiving.ring);
+
+    ring_producer_stall_end(&v->sending.ring);
+    wake |= ring_producer_close(&v->sending.ring);
+    if (wake)
+        ring_other_end(v);
+}
+
 /*
  * Leaves the channel, so that its port is free when this returns (unless the broker is slow or
  * gone).
@@ -360,12 +373,9 @@ static void detach(struct vchan *v)
 {
     struct patience patience = {.timeout_ms = CLOSE_TIMEOUT_MS};
     struct proto_message message;
-    bool wake = ring_consumer_close(&v->receiving.ring);
 
-    ring_producer_stall_end(&v->sending.ring);
-    wake |= ring_producer_close(&v->sending.ring);
-    if (wake)
-        ring_other_end(v);
+    if (!channel_has_lost_page(v))
+        close_rings(v);
     if (!order_load_acquire(&v->orphaned) &&
         connection_call(&v->connection, PROTO_CHANNEL_CLOSE, NULL, 0, &message, &patience) == 0)
         proto_message_close(&message);

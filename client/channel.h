@@ -43,6 +43,7 @@ struct vchan {
 
     struct ring_memory memory;
     struct layout_channel_page *page; /* NULL: not open */
+    uint64_t incarnation;             /* of the page, while it is this channel's */
     int own_event;                    /* never read, see client/wait.h */
     int peer_event;                   /* -1 in a guest */
     uint8_t *device;                  /* in a guest: BAR0; else NULL */
@@ -79,6 +80,17 @@ static inline struct layout_ring *channel_sending_ring(const struct vchan *v)
 
 /* The domain that options, or the environment, name. -EINVAL, explained. */
 int channel_local_domain(const struct vchan_options *options);
+
+/*
+ * The broker ended this end and its peer's, and may have given the page and the extents to another
+ * channel: nothing of ours is to be written there any more. An end on the host is told by its
+ * socket in time; in a guest it is the agent that may have gone, and this end may not have looked
+ * since. Any thread.
+ */
+static inline bool channel_has_lost_page(const struct vchan *v)
+{
+    return order_load_plain(&v->page->channel.incarnation) != v->incarnation;
+}
 
 /* The other end has closed or died. Any thread. */
 bool channel_is_gone(const struct vchan *v);

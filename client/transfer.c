@@ -35,7 +35,8 @@ static inline int reserve(struct vchan *v, size_t min, size_t max, struct ring_s
     int r;
 
     if (channel_unlikely(order_load_plain(&v->sending.side.refused) ||
-                         order_load_plain(&v->peer_dead)))
+                         order_load_plain(&v->peer_dead) ||
+                         (v->device && channel_has_lost_page(v))))
         return sending_failure(v, -EPIPE);
     r = ring_producer_reserve(&v->sending.ring, min, max, span);
     return channel_likely(r == 0) ? 0 : sending_failure(v, r);
@@ -109,6 +110,8 @@ static inline int peek(struct vchan *v, size_t min, struct ring_span *span)
 
     if (channel_unlikely(order_load_plain(&v->receiving.side.refused)))
         return receiving_failure(v, 0);
+    if (channel_unlikely(v->device && channel_has_lost_page(v)))
+        return receiving_failure(v, -EPIPE);
     r = ring_consumer_peek(&v->receiving.ring, min, span);
     if (channel_likely(r == 0))
         return 0;

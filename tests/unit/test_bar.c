@@ -264,6 +264,38 @@ static void a_write_fails_and_lets_go_when_the_agent_is_gone(void **state)
     assert_int_equal(count_mappings(), 2);
 }
 
+/* The agent has gone, the broker ended the channel and gave its page away; nobody here looked. */
+static void a_page_that_is_another_channels_is_not_touched(void **state)
+{
+    struct fixture *f = *state;
+    struct layout_channel_page before;
+    char text[8];
+
+    assert_int_equal(vchan_write(f->v, "a", 1, 0), 1);
+    peer_writes(f, "old");
+    f->page->channel.incarnation++;
+    memcpy(&before, f->page, sizeof(before));
+    assert_int_equal(vchan_shutdown(f->v, VCHAN_SENDING | VCHAN_RECEIVING), 0);
+    assert_int_equal(vchan_write(f->v, "b", 1, 0), -EPIPE);
+    assert_int_equal(vchan_read(f->v, text, sizeof(text), 0), 0);
+    assert_memory_equal(&before, f->page, sizeof(before));
+    assert_false(holds_device(f));
+}
+
+static void nor_is_it_when_the_end_is_closed(void **state)
+{
+    struct fixture *f = *state;
+    struct layout_channel_page before;
+
+    assert_int_equal(vchan_write(f->v, "a", 1, 0), 1);
+    f->page->channel.incarnation++;
+    memcpy(&before, f->page, sizeof(before));
+    hang_up(f);
+    vchan_close(f->v);
+    f->v = NULL;
+    assert_memory_equal(&before, f->page, sizeof(before));
+}
+
 static void what_is_there_is_read_before_letting_go(void **state)
 {
     struct fixture *f = *state;
@@ -372,6 +404,8 @@ int main(void)
         STARTED(bar0_may_come_from_a_third_descriptor),
         STARTED(without_a_doorbell_or_a_third_descriptor_the_reply_is_rubbish),
         OPENED(a_write_fails_and_lets_go_when_the_agent_is_gone),
+        OPENED(a_page_that_is_another_channels_is_not_touched),
+        OPENED(nor_is_it_when_the_end_is_closed),
         OPENED(what_is_there_is_read_before_letting_go),
         OPENED(what_is_there_can_be_kept_without_the_device),
         OPENED(a_message_cut_short_is_left_for_reading),

@@ -183,6 +183,12 @@ void policy_reason_text(const struct policy_decision *decision, char *text, size
     snprintf(text, text_bytes, "no reason");
 }
 
+/* That there is no room yet is no news of a ring that was told lately why it cannot grow. */
+static bool is_about_room(enum policy_reason reason)
+{
+    return reason == POLICY_LATER || reason == POLICY_FRAGMENTED || reason == POLICY_REGION_FULL;
+}
+
 void policy_append(const struct policy_input *input, const struct policy_decision *decision,
                    struct policy_decision *decisions, size_t *count, size_t max)
 {
@@ -190,10 +196,9 @@ void policy_append(const struct policy_input *input, const struct policy_decisio
 
     if (*count == max)
         return;
-    /* That it has to wait is no news of a ring that was told lately why it cannot grow. */
     if (decision->refused && !input->all_refusals &&
         (decision->reason == ring->refused ||
-         (decision->reason == POLICY_LATER && ring->refused != POLICY_NO_REASON)))
+         (is_about_room(decision->reason) && ring->refused != POLICY_NO_REASON)))
         return;
     decisions[(*count)++] = *decision;
 }

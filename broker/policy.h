@@ -39,7 +39,10 @@
  *   than hysteresis_percent give to those below. Idle, surplus and unread rings give sooner then,
  *   without the patience: empty ones once nothing has gone through them for four periods, and what
  *   a ring needs is what it has held lately (lately_bytes), so that the memory of a burst is there
- *   for the next one, somewhere else, half a second after it.
+ *   for the next one, somewhere else, a quarter of a second after it. "Lately" is longer, up to
+ *   sixteen times, for a ring that has had to grow again soon to what it had been: bursts that come
+ *   soon after one another find their memory in place (recall). Others give only if somebody
+ *   stalls for a good part of the time; who lacks space for a moment gets what is free.
  *
  *   Nothing changes within dwell_ms of the ring's last change, but that one that grew may grow
  *   again after grow_dwell_ms.
@@ -139,8 +142,9 @@ struct policy_ring {
     uint64_t held_bytes;
     uint64_t
         peak_bytes; /* most bytes held at once in the last calm_ms << patience, up to twice that */
-    uint64_t lately_bytes; /* the same in the last quarter to half of calm_ms */
-    uint64_t active_ns;   /* when a byte was last seen going in or out; 0: never */
+    uint64_t
+        lately_bytes;   /* the same in the last sixteenth of calm_ms << recall, up to twice that */
+    uint64_t active_ns; /* when a byte was last seen going in or out; 0: never */
     uint64_t received_ns; /* when a byte was last seen going out; when it was opened: nothing has */
     uint64_t stalled_ns;  /* when it last stalled; 0: never */
     uint64_t drain_rate;  /* bytes a second, the best that its reader has lately shown */
@@ -151,10 +155,12 @@ struct policy_ring {
     bool judging;               /* too early to say whether that growth made the stalls shorter */
     bool no_help;               /* it did not */
     uint32_t patience;          /* 0 to POLICY_PATIENCE_MAX */
+    uint32_t recall;            /* 0 to POLICY_RECALL_MAX: how long a need is remembered */
     enum policy_reason refused; /* last refusal recorded, POLICY_NO_REASON: none lately */
 };
 
 #define POLICY_PATIENCE_MAX 6u
+#define POLICY_RECALL_MAX 4u
 
 struct policy_domain {
     uint32_t domain;
@@ -187,6 +193,10 @@ struct policy_input {
     bool pressure; /* an extra round, somebody lacks space: grow, and make room for that, no more */
     bool some;     /* there are others that matter: give what is free, and take from nobody */
     bool all_refusals; /* those recorded already, too */
+    /* What weight 100 had a right to in the last round about all rings, 0: no limit. A round about
+     * some of them cannot find that out, and one about all leaves it at *level (NULL: nowhere). */
+    uint64_t level_bytes;
+    uint64_t *level;
 };
 
 struct policy_decision {

@@ -33,6 +33,7 @@ struct policy_book {
     uint16_t *slots; /* by domain number */
     size_t turn;     /* the first number of the next turn */
     uint64_t regular_ns, last_regular_ns;
+    uint64_t level_bytes; /* see policy_input */
     struct policy_input input;
 };
 
@@ -266,6 +267,8 @@ size_t policy_book_plan(struct policy_book *book, const struct policy_book_round
         .pressure = round->pressure,
         .some = round->pressing && round->policy->settles,
         .all_refusals = round->all_refusals,
+        .level_bytes = book->level_bytes,
+        .level = round->all_refusals ? NULL : &book->level_bytes,
     };
     if (book->input.ring_count == 0)
         return 0;

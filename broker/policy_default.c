@@ -10,6 +10,9 @@
 /* The reserve lends all but this part of itself to rings that move. */
 #define LENT 4u
 
+/* Stalled for so much of the time, a ring may have what others do not need. */
+#define STARVES_PERMILLE 150u
+
 /* One list for each power of two of size for its weight: who has least is served first. */
 #define POVERTY_LISTS 64u
 #define NOBODY UINT32_MAX
@@ -27,6 +30,8 @@ struct round {
     uint64_t run_bytes;      /* of it, in the longest free run, as far as can be told */
     bool compacts;           /* a growth is planned that needs a longer one */
     uint64_t reserved_bytes; /* of what is free: not for growths */
+    size_t stuck;            /* the ring that is to shrink by most, and has no room to */
+    uint64_t stuck_bytes;    /* by so much; 0: none is */
     uint64_t moved_bytes;
     uint32_t poverty[POVERTY_LISTS];
 };
@@ -138,7 +143,24 @@ static bool wishes_fit(const struct round *round)
     return true;
 }
 
-static void look(struct round *round)
+/*
+ * Is there anybody who stalls so much that others should give? Who lacks space for a moment, as
+ * before a reader that comes late, gets what is free and takes from nobody.
+ */
+static bool somebody_starves(const struct round *round)
+{
+    const struct policy_input *input = round->wishes.input;
+
+    for (size_t i = 0; i < input->ring_count; i++) {
+        const struct policy_scratch *scratch = &input->scratch[i];
+        if ((scratch->kind == POLICY_HUNGRY || scratch->kind == POLICY_DWELLING) &&
+            policy_wish_stalled_permille(input->rings[i]) >= STARVES_PERMILLE)
+            return true;
+    }
+    return false;
+}
+
+static void find_wishes(struct round *round)
 {
     const struct policy_input *input = round->wishes.input;
     uint64_t reserve = input->total_bytes / 1000 * round->wishes.config->reserve_permille;
@@ -155,13 +177,24 @@ static void look(struct round *round)
     }
     round->pool_bytes = round->pool_bytes > reserve ? round->pool_bytes - reserve : 0;
     round->level = UINT64_MAX;
-    if (wishes_fit(round))
+    if (wishes_fit(round) || !somebody_starves(round))
         return;
     round->wishes.tight = true;
     for (size_t i = 0; i < input->ring_count; i++)
         policy_wish(&round->wishes, input->rings[i], &input->scratch[i]);
     if (!wishes_fit(round))
         round->level = find_level(round);
+}
+
+static void look(struct round *round)
+{
+    const struct policy_input *input = round->wishes.input;
+
+    find_wishes(round);
+    if (input->some && input->level_bytes > 0)
+        round->level = policy_min(round->level, input->level_bytes);
+    else if (!input->some && input->level)
+        *input->level = round->level == UINT64_MAX ? 0 : round->level;
 }
 
 static uint64_t number_for(const struct round *round, const struct policy_ring *ring,
@@ -223,6 +256,37 @@ static void take_room(struct round *round, uint64_t from, uint64_t to)
     round->transit_bytes -= to;
 }
 
+static void shrink_to(struct round *round, size_t index, uint64_t to)
+{
+    const struct policy_ring *ring = round->wishes.input->rings[index];
+    const struct policy_scratch *scratch = &round->wishes.input->scratch[index];
+    bool loses = scratch->kind == POLICY_LOSES;
+    enum policy_reason reason = loses ? (enum policy_reason)scratch->reason : POLICY_FAIR_SHARE;
+    uint64_t number = number_for(round, ring, reason);
+    if (!loses && round->level == UINT64_MAX) {
+        reason = POLICY_SURPLUS;
+        number = number_for(round, ring, reason);
+    }
+    round->shrinks++;
+    round->moved_bytes += to;
+    give_back(round, ring->size_bytes, to);
+    decide(round, index, reason, false, to, number);
+}
+
+/*
+ * Others are to have what this ring has too much, but no free run is as long as what it is to keep,
+ * so that it could move there. Then it shrinks into the longest there is, and with what it left it
+ * gets its share in the next round.
+ */
+static void unlock(struct round *round)
+{
+    const struct policy_scratch *scratch = &round->wishes.input->scratch[round->stuck];
+    uint64_t to = policy_round_down(policy_min(round->transit_bytes, round->run_bytes));
+
+    if (round->stuck_bytes > 0 && round->shrinks == 0 && to >= scratch->floor_bytes && to > 0)
+        shrink_to(round, round->stuck, to);
+}
+
 /* Shrinks this ring if it is to have less. limit: most shrinks of this round. */
 static void shrink(struct round *round, size_t index, uint64_t limit)
 {
@@ -237,18 +301,14 @@ static void shrink(struct round *round, size_t index, uint64_t limit)
               : !policy_wish_worth(&round->wishes, ring->size_bytes, to) ||
                     !policy_wish_may_shrink(&round->wishes, ring))
         return;
-    if (to > round->transit_bytes || to > round->run_bytes)
+    if (to > round->transit_bytes || to > round->run_bytes) {
+        if (scratch->size_bytes - to > round->stuck_bytes) {
+            round->stuck_bytes = scratch->size_bytes - to;
+            round->stuck = index;
+        }
         return;
-    enum policy_reason reason = loses ? (enum policy_reason)scratch->reason : POLICY_FAIR_SHARE;
-    uint64_t number = number_for(round, ring, reason);
-    if (!loses && round->level == UINT64_MAX) {
-        reason = POLICY_SURPLUS;
-        number = number_for(round, ring, reason);
     }
-    round->shrinks++;
-    round->moved_bytes += to;
-    give_back(round, ring->size_bytes, to);
-    decide(round, index, reason, false, to, number);
+    shrink_to(round, index, to);
 }
 
 /* Grows this ring, or says why not. */
@@ -352,6 +412,7 @@ size_t policy_default_plan(const struct policy_input *input, const struct policy
     uint64_t limit = config->moves_max - policy_min(hungry, config->moves_max / 2);
     for (size_t i = 0; i < input->ring_count && round.shrinks < limit; i++)
         shrink(&round, i, limit);
+    unlock(&round);
     for (unsigned list = 0; list < POVERTY_LISTS; list++) {
         for (uint32_t i = round.poverty[list]; i != NOBODY; i = input->scratch[i].next)
             grow(&round, i);

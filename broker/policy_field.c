@@ -41,6 +41,7 @@ static const struct policy_field ring[] = {
     FIELD(policy_ring, held_bytes, BYTES_MOST),
     FIELD(policy_ring, peak_bytes, BYTES_MOST),
     FIELD(policy_ring, lately_bytes, BYTES_MOST),
+    FIELD(policy_ring, recall, POLICY_RECALL_MAX),
     FIELD(policy_ring, active_ns, UINT64_MAX),
     FIELD(policy_ring, received_ns, UINT64_MAX),
     FIELD(policy_ring, stalled_ns, UINT64_MAX),
@@ -91,6 +92,7 @@ static const struct policy_field input[] = {
     FIELD(policy_input, pressure, 1),
     FIELD(policy_input, some, 1),
     FIELD(policy_input, all_refusals, 1),
+    FIELD(policy_input, level_bytes, BYTES_MOST),
 };
 
 static const struct policy_field decision[] = {

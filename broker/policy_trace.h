@@ -11,7 +11,7 @@
  *                                            field of struct policy_config
  *   gap N                                    N rounds are missing here: the reader was too slow
  *   round zone=N now_ns=N total_bytes=N free_bytes=N largest_free_bytes=N pressure=B some=B
- *         all_refusals=B                     (one line) begins a round of the policy
+ *         all_refusals=B level_bytes=N       (one line) begins a round of the policy
  *   domain SLOT domain=N charged_bytes=N quota_bytes=N
  *                                            of this zone, if it has changed
  *   ring NUMBER channel=N ring=N ...         one line for each ring that the policy is asked about,

@@ -12,8 +12,14 @@
 #define REFUSAL_NS (60000ull * NS_PER_MS)
 /* Regular looks after a growth until it is judged: the first one still has stalls from before. */
 #define JUDGE_INTERVALS 3u
-/* "Lately" is at least this part of calm_ms, and at most twice as long. */
-#define LATELY_PART 4u
+/* "Lately" is at least this part of calm_ms, for a ring of no recall. */
+#define LATELY_PART 16u
+/* A growth so many times "lately" after a shrink shows that its need was forgotten too soon. */
+#define RECALL_WAITS 4u
+/* After so many periods it is seen how much it needed then. */
+#define REGRET_PERIODS 2u
+/* Recall goes back after so many times "lately" without that. */
+#define RECALL_FORGET 32u
 /* A growth so many waits after a shrink shows that the shrink was a mistake. */
 #define REGRET_WAITS 4u
 /* Patience goes back after so many times the wait that it makes, without another growth. */
@@ -130,6 +136,12 @@ static void count(struct policy_track *track, const struct policy_look *look)
         ring->starved_ns = look->now_ns;
 }
 
+/* Windows of this length: a need is remembered for one to two of them while others want memory. */
+static uint64_t lately_ns(const struct policy_track *track, const struct policy_config *config)
+{
+    return config->calm_ms * NS_PER_MS / LATELY_PART << track->ring.recall;
+}
+
 /* The most of two windows each, so that it covers at least one whole one. */
 static void watch_peak(struct policy_track *track, const struct policy_look *look,
                        const struct policy_config *config)
@@ -143,7 +155,7 @@ static void watch_peak(struct policy_track *track, const struct policy_look *loo
     }
     track->peak_now_bytes = max_u64(track->peak_now_bytes, look->sample.high_water_bytes);
     track->ring.peak_bytes = max_u64(track->peak_now_bytes, track->peak_before_bytes);
-    if (look->now_ns - track->lately_window_ns >= config->calm_ms * NS_PER_MS / LATELY_PART) {
+    if (look->now_ns - track->lately_window_ns >= lately_ns(track, config)) {
         track->lately_before_bytes = track->lately_now_bytes;
         track->lately_now_bytes = 0;
         track->lately_window_ns = look->now_ns;
@@ -159,6 +171,37 @@ static void change_patience(struct policy_track *track, const struct policy_look
     if (!more && track->ring.patience > 0)
         track->ring.patience--;
     track->patience_ns = look->now_ns;
+}
+
+/*
+ * Bursts that come soon after one another are served best by a ring that keeps what it has, those
+ * that come seldom by one that gives it away in between. Which they are shows when a ring that has
+ * shrunk grows again soon, and then turns out to hold about as much as it had been able to.
+ */
+static void watch_recall(struct policy_track *track, const struct policy_look *look,
+                         const struct policy_config *config)
+{
+    struct policy_ring *ring = &track->ring;
+    uint64_t window_ns = lately_ns(track, config);
+
+    track->regret_peak_bytes = max_u64(track->regret_peak_bytes, look->sample.high_water_bytes);
+    if (look->size_bytes > ring->size_bytes && track->shrunk_ns &&
+        look->now_ns - track->shrunk_ns < RECALL_WAITS * window_ns) {
+        track->regret_ns = look->now_ns + REGRET_PERIODS * config->period_ms * NS_PER_MS;
+        track->regret_from_bytes = track->shrunk_from_bytes;
+        track->regret_peak_bytes = 0;
+    } else if (track->regret_ns && look->now_ns >= track->regret_ns) {
+        bool regretted =
+            track->regret_peak_bytes <= track->regret_from_bytes + track->regret_from_bytes / 2;
+        if (regretted && ring->recall < POLICY_RECALL_MAX)
+            ring->recall++;
+        if (regretted)
+            track->recall_ns = look->now_ns;
+        track->regret_ns = 0;
+    } else if (ring->recall > 0 && look->now_ns - track->recall_ns > RECALL_FORGET * window_ns) {
+        ring->recall--;
+        track->recall_ns = look->now_ns;
+    }
 }
 
 static void watch_size(struct policy_track *track, const struct policy_look *look,
@@ -182,6 +225,7 @@ static void watch_size(struct policy_track *track, const struct policy_look *loo
         ring->grew = ring->no_help = ring->judging = false;
         track->judge_intervals = 0;
         track->shrunk_ns = look->now_ns;
+        track->shrunk_from_bytes = ring->size_bytes;
         ring->former_bytes = max_u64(ring->former_bytes, ring->size_bytes);
     } else {
         if (ring->patience > 0 && look->now_ns - track->patience_ns > PATIENCE_FORGET * wait_ns)
@@ -243,6 +287,7 @@ void policy_track_look(struct policy_track *track, const struct policy_look *loo
     ring->max_bytes = look->max_bytes;
     ring->promised_bytes = look->promised_bytes;
     ring->moving = look->moving;
+    watch_recall(track, look, config);
     watch_size(track, look, config);
     count(track, look);
     watch_peak(track, look, config);

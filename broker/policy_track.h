@@ -42,8 +42,12 @@ struct policy_track {
     uint64_t stall_seen_ns; /* the stall that is going on was first seen then */
     uint64_t peak_window_ns, peak_now_bytes, peak_before_bytes;
     uint64_t lately_window_ns, lately_now_bytes, lately_before_bytes;
-    uint64_t shrunk_ns;               /* 0: never */
+    uint64_t shrunk_ns; /* 0: never */
+    uint64_t shrunk_from_bytes;
+    uint64_t regret_ns; /* when to see whether it should not have shrunk; 0: no question */
+    uint64_t regret_from_bytes, regret_peak_bytes;
     uint64_t patience_ns;             /* when patience last changed */
+    uint64_t recall_ns;               /* when recall last changed, or was confirmed */
     uint32_t judge_intervals;         /* until the last growth is judged; 0: it has been */
     uint32_t stalled_permille_before; /* that growth */
     uint64_t judged_rate;             /* bytes drained a second, smoothed, when it was */

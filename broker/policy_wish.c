@@ -140,7 +140,7 @@ static uint64_t idle_wait_ms(const struct policy_wishes *wishes, const struct po
     const struct policy_config *config = wishes->config;
 
     return wishes->tight
-               ? policy_min(config->idle_ms, QUIET_PERIODS * config->period_ms << ring->patience)
+               ? policy_min(config->idle_ms, QUIET_PERIODS * config->period_ms << ring->recall)
                : config->idle_ms << ring->patience;
 }
 

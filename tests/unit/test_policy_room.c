@@ -110,6 +110,90 @@ static void pressing_ring_waits_and_is_told_once(void **state)
     free(sim);
 }
 
+/* A ring of so many blocks that stalls all the time before a reader that reads. */
+static struct policy_ring starving(uint64_t blocks, uint64_t now_ns)
+{
+    return (struct policy_ring){
+        .weight = 100,
+        .size_bytes = blocks * 4 * KIB,
+        .min_bytes = 4 * KIB,
+        .max_bytes = 64 * MIB,
+        .interval_ns = 100000000,
+        .stall_ns = 90000000,
+        .stalled = true,
+        .received_bytes = MIB,
+        .held_bytes = blocks * 4 * KIB,
+        .peak_bytes = blocks * 4 * KIB,
+        .lately_bytes = blocks * 4 * KIB,
+        .drain_rate = 1000 * MIB,
+        .active_ns = now_ns,
+        .received_ns = now_ns,
+        .stalled_ns = now_ns,
+        .starved_ns = now_ns,
+        .grew = true,
+    };
+}
+
+static size_t plan_two(uint64_t blocks, uint64_t other_blocks, uint64_t free_blocks,
+                       struct policy_input *input, struct policy_decision *decisions)
+{
+    static struct policy_ring rings[2];
+    static const struct policy_ring *const pointers[2] = {&rings[0], &rings[1]};
+    static struct policy_scratch scratch[2];
+    static const struct policy_domain domain;
+    static uint64_t charged;
+    struct policy_config config;
+
+    policy_config_init(&config);
+    input->now_ns = 3600000000000;
+    rings[0] = starving(blocks, input->now_ns);
+    rings[1] = starving(other_blocks, input->now_ns);
+    rings[1].channel = 1;
+    input->total_bytes = (blocks + other_blocks + free_blocks) * 4 * KIB;
+    input->free_bytes = input->largest_free_bytes = free_blocks * 4 * KIB;
+    input->rings = pointers;
+    input->ring_count = 2;
+    input->domains = &domain;
+    input->domain_count = 1;
+    input->scratch = scratch;
+    input->domain_scratch = &charged;
+    return policy_default_plan(input, &config, decisions, 8);
+}
+
+/* One ring has nearly all, and no free run is as long as its share. */
+static void ring_without_room_to_shrink_takes_what_there_is(void **state)
+{
+    (void)state;
+    struct policy_input input = {0};
+    struct policy_decision decisions[8];
+
+    assert_true(plan_two(1000, 10, 20, &input, decisions) >= 1);
+    assert_false(decisions[0].refused);
+    assert_int_equal(decisions[0].index, 0);
+    assert_true(decisions[0].to_bytes <= 20 * 4 * KIB && decisions[0].to_bytes >= 8 * 4 * KIB);
+}
+
+/* A round about some rings keeps to the level that the last one about all has left. */
+static void pressing_ring_keeps_to_its_share(void **state)
+{
+    (void)state;
+    uint64_t level = 1;
+    struct policy_input all = {.level = &level};
+    struct policy_input some = {.some = true, .pressure = true, .level_bytes = 48 * 4 * KIB};
+    struct policy_decision decisions[8];
+
+    plan_two(1000, 1000, 100, &all, decisions);
+    assert_true(level > 100 * 4 * KIB && level < 1000 * 4 * KIB);
+    size_t count = plan_two(32, 64, 4000, &some, decisions);
+    assert_true(count >= 1);
+    for (size_t i = 0; i < count; i++) {
+        if (decisions[i].index == 0)
+            assert_true(!decisions[i].refused && decisions[i].to_bytes <= 48 * 4 * KIB);
+        else
+            assert_true(decisions[i].refused);
+    }
+}
+
 /* What a new channel is kept for is for those who give back more than they take, too. */
 static void full_region_can_still_shrink(void **state)
 {
@@ -129,6 +213,8 @@ int main(void)
         cmocka_unit_test(growth_is_cut_to_the_longest_free_run),
         cmocka_unit_test(one_growth_a_round_may_need_compaction),
         cmocka_unit_test(pressing_ring_waits_and_is_told_once),
+        cmocka_unit_test(ring_without_room_to_shrink_takes_what_there_is),
+        cmocka_unit_test(pressing_ring_keeps_to_its_share),
         cmocka_unit_test(full_region_can_still_shrink),
     };
 

@@ -62,6 +62,7 @@ static void every_field_survives(void **state)
     ring.domain = 0;
     ring.moving = ring.stalled = ring.grew = ring.judging = ring.no_help = true;
     ring.patience = 3;
+    ring.recall = 2;
     ring.refused = POLICY_AT_MAX;
     policy_config_init(&config);
     config.dwell_ms = 123;
@@ -75,6 +76,7 @@ static void every_field_survives(void **state)
         .domains = &domain,
         .domain_count = 1,
         .some = true,
+        .level_bytes = 5,
     };
     const struct policy_decision decision = {
         .refused = true, .reason = POLICY_LATER, .from_bytes = 1, .to_bytes = 2, .number = 3};
@@ -96,6 +98,7 @@ static void every_field_survives(void **state)
     assert_int_equal(round.missing, 5);
     assert_int_equal(round.input.now_ns, UINT64_MAX);
     assert_true(round.input.some && !round.input.pressure);
+    assert_int_equal(round.input.level_bytes, 5);
     assert_int_equal(round.input.domains[0].quota_bytes, 8192);
     assert_int_equal(round.decision_count, 1);
     assert_int_equal(round.decisions[0].reason, POLICY_LATER);

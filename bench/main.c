@@ -274,6 +274,14 @@ static const struct mode *choose_mode(int argc, char **argv, struct mode_options
     return mode;
 }
 
+static bool asks_for_help(const struct mode_options *options)
+{
+    for (int i = 1; i < options->arguments_count; i++)
+        if (strcmp(options->arguments[i], "--help") == 0)
+            return true;
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     struct mode_options options = {
@@ -289,6 +297,8 @@ int main(int argc, char **argv)
     const struct mode *mode = choose_mode(argc, argv, &options, &json);
     children_init();
     struct report *report = report_new(json);
+    if (mode && mode->own_options && asks_for_help(&options))
+        return mode->run(report, &options); /* which prints it, and ends */
     report_machine(report);
     status = mode ? run_one(mode, report, &options) : run_all(report, &options);
     report_free(report);

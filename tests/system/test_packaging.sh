@@ -64,7 +64,7 @@ exists() {
 build=$(dirname "$bin")
 if [ -e "$build/cmake_install.cmake" ]; then
     holds "it can be installed" bash -c "DESTDIR=$work/root cmake --install $build >$work/install.log 2>&1 || { cat $work/install.log; exit 1; }"
-    for unit in vchand vchanfs vchan-libvirt; do
+    for unit in vchand vchanfs vchan-libvirt vchan-agent; do
         unit_file=$(find "$work/root" -name "$unit.service")
         program=$(sed -n 's/^ExecStart=\([^ ]*\).*/\1/p' "$unit_file")
         holds "$unit.service starts what is installed" test -x "$work/root$program"
@@ -75,6 +75,21 @@ if [ -e "$build/cmake_install.cmake" ]; then
     for name in vchand.socket vchan.conf vchanctl vchan-kvm.pc libvchan-kvm.so libvchan.h vchan.h; do
         holds "$name is installed" test -n "$(find "$work/root" -name "$name")"
     done
+    # Each component alone is all that its kind of machine needs.
+    component_has() {
+        local component=$1 name
+        shift
+        DESTDIR=$work/$component cmake --install "$build" --component "$component" >"$work/install.log" 2>&1 ||
+            { cat "$work/install.log"; return 1; }
+        for name in "$@"; do
+            [ -n "$(find "$work/$component" -name "$name")" ] || { echo "# $name is missing"; return 1; }
+        done
+    }
+    holds "component host is complete" component_has host vchand vchan-libvirt vchanctl vchanfs libvchan-kvm.so.1 \
+        vchand.service vchand.socket vchanfs.service vchan-libvirt.service vchan.conf vchand.8
+    holds "component guest is complete" component_has guest vchan-agent vchanctl vchanfs libvchan-kvm.so.1 \
+        vchan-agent.service vchanfs.service 60-vchan.rules vchan-guest.conf vchan.conf vchan-agent.8
+    holds "a guest gets no broker" test -z "$(find "$work/guest" -name 'vchand*' -type f)"
 else
     skipped "$build is not a build directory"
 fi
@@ -89,7 +104,7 @@ fi
 
 if command -v systemd-analyze >/dev/null; then
     cp "$source_dir/packaging/vchand.socket" "$work"
-    for unit in vchand vchanfs vchan-libvirt; do
+    for unit in vchand vchanfs vchan-libvirt vchan-agent; do
         sed 's|@CMAKE_INSTALL_FULL_BINDIR@/[a-z-]*|/bin/true|' "$source_dir/packaging/$unit.service.in" >"$work/$unit.service"
     done
     # It also looks for the manual pages, which are not installed here.

@@ -163,7 +163,7 @@ void policy_reason_text(const struct policy_decision *decision, char *text, size
     case POLICY_AT_MAX:
         SAY("its sender stalls, but its maximum is %s", bytes_text(number).text);
     case POLICY_AT_QUOTA:
-        SAY("its sender stalls, but the sender's quota is %s", bytes_text(number).text);
+        SAY("it wants more, but its sender's quota is %s", bytes_text(number).text);
     case POLICY_REGION_FULL:
         SAY("its sender stalls, but memory is short, its share is %s", bytes_text(number).text);
     case POLICY_DWELLS:

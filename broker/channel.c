@@ -162,7 +162,7 @@ static int take_wake(struct channel *channel, struct guest *const guest[2], unsi
 
     *doorbell = LAYOUT_NO_DOORBELL;
     if (in || peer) {
-        int r = guest_vector_take(in ? in : peer, !in, &end->vector, doorbell);
+        int r = guest_vector_take(in ? in : peer, !in, in ? peer : NULL, &end->vector, doorbell);
         if (r == 0)
             end->event_fd = end->vector.event_fd;
         return r;

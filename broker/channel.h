@@ -158,7 +158,7 @@ static inline bool channel_end_in_guest(const struct channel *channel, unsigned 
 /*
  * Makes a channel in state WAITING, with its server end's connection not yet set, and puts it into
  * both tables. -ENOSPC, -EDQUOT (*ring: whose extent there is no room for; 2: no page), -EMFILE,
- * -ENFILE, -ENOMEM.
+ * -ENFILE, -ENOMEM, -ENOSR (guest_vector_take).
  */
 int channel_new(struct channels *channels, struct zone *zone, const struct channel_key *key,
                 const struct channel_wishes *wishes, uint64_t now_ns, struct channel **out,

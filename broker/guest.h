@@ -143,11 +143,13 @@ struct guest_vector {
 };
 
 /*
- * For an end in the guest; for an end on the host whose peer is that guest. *doorbell is what the
- * other end's guest stores to ring it: (peer << 16) | vector. 0, -EMFILE, -ENFILE.
+ * For an end in the guest; for an end on the host whose peer is that guest. ringer: the guest that
+ * the other end is in, NULL when it is on the host, or the end is; a QEMU knows no more vectors of
+ * a peer than its own device has. *doorbell is what the other end's guest stores to ring it:
+ * (peer << 16) | vector. 0, -EMFILE, -ENFILE; -ENOSR: there is none left that ringer can ring.
  */
-int guest_vector_take(struct guest *guest, bool host, struct guest_vector *vector,
-                      uint32_t *doorbell);
+int guest_vector_take(struct guest *guest, bool host, const struct guest *ringer,
+                      struct guest_vector *vector, uint32_t *doorbell);
 void guest_vector_give(struct guest_vector *vector);
 
 /* One who used it does so no longer: the last one's ends the record. */

@@ -10,12 +10,21 @@
 #include "broker/guest_bell.h"
 #include "ring/order.h"
 
-/* The lowest number that nobody has, else the shared one. */
-static uint32_t pick(const struct guest *guest, uint64_t used)
+/* The numbers that ringer's doorbell reaches are those below this. Where an agent polls, nobody
+ * rings, or it is not known what its device has. */
+static uint32_t reach_of(const struct guest *ringer, const struct guest *guest)
+{
+    if (!ringer || ((ringer->flags | guest->flags) & PROTO_AGENT_POLLS))
+        return GUEST_VECTORS_MAX;
+    return ringer->device_vectors;
+}
+
+/* The lowest number that nobody has, else the shared one; if that is beyond reach, it is that. */
+static uint32_t pick(const struct guest *guest, uint64_t used, uint32_t reach)
 {
     const uint32_t shared = guest_vector_shared(guest);
 
-    for (uint32_t number = GUEST_VECTOR_MAILBOX + 1; number < shared; number++)
+    for (uint32_t number = GUEST_VECTOR_MAILBOX + 1; number < shared && number < reach; number++)
         if (!(used >> number & 1))
             return number;
     return shared;
@@ -44,14 +53,18 @@ static void take_in_guest(struct guest *guest, struct guest_vector *vector)
         guest->vectors_used |= (uint64_t)1 << vector->number;
 }
 
-int guest_vector_take(struct guest *guest, bool host, struct guest_vector *vector,
-                      uint32_t *doorbell)
+int guest_vector_take(struct guest *guest, bool host, const struct guest *ringer,
+                      struct guest_vector *vector, uint32_t *doorbell)
 {
+    const uint32_t reach = reach_of(ringer, guest);
+
     *vector = (struct guest_vector){
         .host = host,
-        .number = pick(guest, host ? guest->host_vectors_used : guest->vectors_used),
+        .number = pick(guest, host ? guest->host_vectors_used : guest->vectors_used, reach),
     };
     CDS_INIT_LIST_HEAD(&vector->link);
+    if (vector->number >= reach)
+        return -ENOSR;
     if (host) {
         int r = take_for_host(guest, vector);
         if (r < 0)

@@ -22,7 +22,8 @@
 /* Descriptors in flight are counted for each user by the kernel, so one QEMU that does not read may
  * hold few: the kernel makes it some twenty messages. */
 #define SEND_BUFFER_BYTES 8192
-/* After the kernel was short of something, and until a QEMU that has not read is looked at again. */
+/* After the kernel was short of something, and until a QEMU that has not read is looked at
+ * again. */
 #define PAUSE_US 50000u
 
 /* What a QEMU has been told of a number. */

@@ -107,6 +107,13 @@ int shortage_refuse(struct connection *connection, int err, const struct zone *z
                                  zone->region.channel_count, zone->name);
     if (err == -ENOSPC)
         return refuse_space(connection, zone, wishes->min_bytes, ring == 0 ? 1 : 2);
+    if (err == -ENOSR)
+        return connection_refuse(connection, -ENOSPC,
+                                 "the ivshmem devices of domains %u and %u have different numbers "
+                                 "of vectors, and no vector is left that both know; give both "
+                                 "vectors=\"%u\"",
+                                 key->server_domain, key->client_domain,
+                                 (uint32_t)connection->broker->config.guest_vectors);
     if (err == -ENOMEM)
         return connection_refuse(connection, -ENOSPC,
                                  "the host has no memory left for the channel");

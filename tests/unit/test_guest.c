@@ -198,7 +198,7 @@ static void vectors_between_wake_one_end_each_and_the_last_is_shared(void **stat
 
     (void)state;
     for (uint32_t i = 0; i < 4; i++) {
-        assert_int_equal(guest_vector_take(guest, false, &vectors[i], &doorbell), 0);
+        assert_int_equal(guest_vector_take(guest, false, NULL, &vectors[i], &doorbell), 0);
         uint32_t number = i < 2 ? i + 1 : 3;
         assert_int_equal(vectors[i].number, number);
         assert_int_equal(vectors[i].event_fd, guest->event[number]);
@@ -207,7 +207,7 @@ static void vectors_between_wake_one_end_each_and_the_last_is_shared(void **stat
     guest_vector_give(&vectors[0]);
     assert_null(vectors[0].guest);
     guest_vector_give(&vectors[0]); /* nothing */
-    assert_int_equal(guest_vector_take(guest, false, &vectors[0], &doorbell), 0);
+    assert_int_equal(guest_vector_take(guest, false, NULL, &vectors[0], &doorbell), 0);
     assert_int_equal(vectors[0].number, 1);
     for (uint32_t i = 0; i < 4; i++)
         guest_vector_give(&vectors[i]);
@@ -223,7 +223,7 @@ static void hosts_ends_that_share_are_all_woken(void **state)
 
     (void)state;
     for (uint32_t i = 0; i < 4; i++) {
-        assert_int_equal(guest_vector_take(guest, true, &vectors[i], &doorbell), 0);
+        assert_int_equal(guest_vector_take(guest, true, NULL, &vectors[i], &doorbell), 0);
         assert_int_equal(doorbell, LAYOUT_PEER_HOST << 16 | (i < 2 ? i + 1 : 3));
     }
     assert_int_equal(vectors[0].event_fd, guest->host_event[1]);
@@ -249,7 +249,7 @@ static void vector_that_was_filled_up_is_emptied_for_its_next_owner(void **state
     (void)state;
     assert_int_equal(fcntl(guest->host_event[1], F_SETFL, 0), 0);
     assert_int_equal(eventfd_write(guest->host_event[1], FULL), 0);
-    assert_int_equal(guest_vector_take(guest, true, &vector, &doorbell), 0);
+    assert_int_equal(guest_vector_take(guest, true, NULL, &vector, &doorbell), 0);
     assert_int_equal(vector.number, 1);
     assert_false(is_rung(vector.event_fd));
     guest_vector_give(&vector);
@@ -263,21 +263,44 @@ static void device_with_fewer_vectors_uses_no_more(void **state)
     uint32_t doorbell;
 
     (void)state;
-    assert_int_equal(guest_vector_take(guest, true, &early, &doorbell), 0);
+    assert_int_equal(guest_vector_take(guest, true, NULL, &early, &doorbell), 0);
     guest_use_vectors(guest, 100);
     assert_int_equal(guest->device_vectors, VECTORS);
     guest_use_vectors(guest, 2);
     for (unsigned i = 0; i < 2; i++) {
-        assert_int_equal(guest_vector_take(guest, i, &vectors[i], &doorbell), 0);
+        assert_int_equal(guest_vector_take(guest, i, NULL, &vectors[i], &doorbell), 0);
         assert_int_equal(vectors[i].number, 1);
         guest_vector_give(&vectors[i]);
     }
     guest_vector_give(&early);
     assert_int_equal(guest->host_vectors_used, 0);
     guest_use_vectors(guest, 1);
-    assert_int_equal(guest_vector_take(guest, false, &early, &doorbell), 0);
+    assert_int_equal(guest_vector_take(guest, false, NULL, &early, &doorbell), 0);
     assert_int_equal(early.number, GUEST_VECTOR_MAILBOX);
     guest_vector_give(&early);
+    guest_free(guest);
+}
+
+/* QEMU drops the eventfds of a peer that are more than its own device has vectors. */
+static void vector_is_one_that_the_ringers_device_knows(void **state)
+{
+    struct guest *guest = attach(0, 3), *ringer = attach(0, 4);
+    struct guest_vector vectors[3], none;
+    uint32_t doorbell;
+
+    (void)state;
+    guest_use_vectors(ringer, 2);
+    assert_int_equal(guest_vector_take(guest, false, ringer, &vectors[0], &doorbell), 0);
+    assert_int_equal(vectors[0].number, 1);
+    assert_int_equal(guest_vector_take(guest, false, ringer, &none, &doorbell), -ENOSR);
+    assert_null(none.guest);
+    assert_int_equal(guest_vector_take(guest, false, NULL, &vectors[1], &doorbell), 0);
+    assert_int_equal(vectors[1].number, 2);
+    ringer->flags = PROTO_AGENT_POLLS; /* it has said nothing about its device */
+    assert_int_equal(guest_vector_take(guest, false, ringer, &vectors[2], &doorbell), 0);
+    for (unsigned i = 0; i < 3; i++)
+        guest_vector_give(&vectors[i]);
+    guest_free(ringer);
     guest_free(guest);
 }
 
@@ -288,10 +311,10 @@ static void ends_that_outlive_the_guest_can_be_woken(void **state)
     uint32_t doorbell;
 
     (void)state;
-    assert_int_equal(guest_vector_take(guest, true, &own, &doorbell), 0);
-    assert_int_equal(guest_vector_take(guest, false, &inside, &doorbell), 0);
+    assert_int_equal(guest_vector_take(guest, true, NULL, &own, &doorbell), 0);
+    assert_int_equal(guest_vector_take(guest, false, NULL, &inside, &doorbell), 0);
     guest_use_vectors(guest, 2);
-    assert_int_equal(guest_vector_take(guest, true, &shared, &doorbell), 0);
+    assert_int_equal(guest_vector_take(guest, true, NULL, &shared, &doorbell), 0);
     guest_free(guest);
     guest_free(attach(0, 3)); /* its descriptors would be the same numbers, were they closed */
     assert_true(doorbell_ring(&broker.channels.doorbell, own.event_fd) && is_rung(own.event_fd));
@@ -321,6 +344,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(vector_that_was_filled_up_is_emptied_for_its_next_owner,
                                         make, drop),
         cmocka_unit_test_setup_teardown(device_with_fewer_vectors_uses_no_more, make, drop),
+        cmocka_unit_test_setup_teardown(vector_is_one_that_the_ringers_device_knows, make, drop),
         cmocka_unit_test_setup_teardown(ends_that_outlive_the_guest_can_be_woken, make, drop),
     };
 

@@ -232,6 +232,30 @@ static void a_ring_that_qemu_dropped_as_it_did_not_know_the_peer_yet_is_made_up_
     fake_detach(&db);
 }
 
+static void who_cannot_be_rung_by_a_device_with_fewer_vectors_is_told_so(void **state)
+{
+    struct fake_session servers[2];
+    struct fake_end end;
+    struct proto_agent_hello_reply reply;
+    char text[PROTO_TEXT_BYTES];
+
+    (void)state;
+    fake_attach(&db, &broker, "db", 4);
+    fake_agent_connect(&db);
+    fake_agent_hello(&db, 2, &reply);
+    session_join(&servers[0], &web);
+    session_join(&servers[1], &web);
+    assert_int_equal(
+        session_open_channel(&servers[0], DB, next_port++, PROTO_OPEN_SERVER, &end), 0);
+    assert_int_equal(end.reply.vector, 1);
+    end_stop(&end);
+    assert_int_equal(
+        session_open_channel(&servers[1], DB, next_port++, PROTO_OPEN_SERVER, &end), -ENOSPC);
+    session_explanation(&servers[1], text);
+    assert_non_null(strstr(text, "different numbers of vectors"));
+    fake_detach(&db);
+}
+
 static void two_ends_can_be_in_one_guest(void **state)
 {
     struct fake_session server, client;
@@ -504,6 +528,7 @@ int main(void)
         WITH(boot_both, kill_both, two_guests_ring_each_other_directly),
         WITH(boot_web, kill_web,
              a_ring_that_qemu_dropped_as_it_did_not_know_the_peer_yet_is_made_up_for),
+        WITH(boot_web, kill_web, who_cannot_be_rung_by_a_device_with_fewer_vectors_is_told_so),
         WITH(boot_web, kill_web, two_ends_can_be_in_one_guest),
         WITH(boot_web, kill_web, ends_share_a_vector_when_there_is_none_left),
         cmocka_unit_test(a_host_end_reads_what_a_dead_guest_sent_and_then_the_end),

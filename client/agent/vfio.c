@@ -23,18 +23,19 @@ struct vfio {
 static int set_events(const struct vfio *vfio, uint32_t index, uint32_t start, const int *events,
                       uint32_t count)
 {
-    struct {
-        struct vfio_irq_set set;
-        int32_t events[DEVICE_VECTORS_MAX];
-    } request = {.set = {.argsz = (uint32_t)(sizeof(request.set) + count * sizeof(int32_t)),
-                         .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
-                         .index = index,
-                         .start = start,
-                         .count = count}};
+    _Alignas(struct vfio_irq_set)
+        uint8_t request[sizeof(struct vfio_irq_set) + DEVICE_VECTORS_MAX * sizeof(int32_t)];
+    const struct vfio_irq_set set = {
+        .argsz = (uint32_t)(sizeof(set) + count * sizeof(int32_t)),
+        .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+        .index = index,
+        .start = start,
+        .count = count,
+    };
 
-    for (uint32_t i = 0; i < count; i++)
-        request.events[i] = events[i];
-    return ioctl(vfio->device, VFIO_DEVICE_SET_IRQS, &request) < 0 ? -errno : 0;
+    memcpy(request, &set, sizeof(set));
+    memcpy(request + sizeof(set), events, count * sizeof(int32_t));
+    return ioctl(vfio->device, VFIO_DEVICE_SET_IRQS, request) < 0 ? -errno : 0;
 }
 
 static int set_vector(struct device *device, uint32_t vector, int event_fd)

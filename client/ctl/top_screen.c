@@ -53,7 +53,7 @@ static wchar_t next_character(const char **text)
 {
     const unsigned char *t = (const unsigned char *)*text;
     const unsigned more = t[0] < 0xc0 ? 0 : t[0] < 0xe0 ? 1 : t[0] < 0xf0 ? 2 : 3;
-    wchar_t c = more == 0 ? t[0] : t[0] & (0x3fu >> more);
+    wchar_t c = (wchar_t)(more == 0 ? t[0] : t[0] & (0x3fu >> more));
 
     (*text)++;
     for (unsigned i = 1; i <= more && (t[i] & 0xc0u) == 0x80u; i++, (*text)++)

@@ -27,7 +27,7 @@ class OperationTest(unittest.TestCase):
         return found[0]
 
     def resize(self, ring, size):
-        self.host.check(f"vchanctl set ring {ring['channel']}:{ring['ring']} size={size}")
+        self.host.check(f"vchanctl set ring {ring['channel']}.{ring['ring']} size={size}")
 
     def test_a_guest_that_stops_in_an_operation(self):
         reading = self.host.start(f"cat <files/web/{PORT}")

@@ -25,6 +25,8 @@
 /* After the kernel was short of something, and until a QEMU that has not read is looked at
  * again. */
 #define PAUSE_US 50000u
+/* In 10 s, about all who come and go: one that does nothing else does so often. */
+#define LINES_ALL 200u
 
 /* What a QEMU has been told of a number. */
 struct told {
@@ -300,6 +302,17 @@ static void drop(struct ivshmem_connection *connection)
     free(connection);
 }
 
+static bool may_log(struct broker *broker)
+{
+    uint32_t left_out;
+
+    if (!log_limit_admits(&broker->ivshmem.lines, LINES_ALL, broker_now_ns(), &left_out))
+        return false;
+    if (left_out > 0)
+        log_notice(&broker->log, "%u lines about devices that come and go left out", left_out);
+    return true;
+}
+
 static void leave(struct ivshmem_connection *connection, const char *why)
 {
     struct broker *broker = connection->broker;
@@ -307,8 +320,9 @@ static void leave(struct ivshmem_connection *connection, const char *why)
     struct guest *guest = connection->guest;
 
     if (guest) {
-        log_notice(&broker->log, "domain %u in zone %s: detached, peer %u (QEMU pid %u): %s",
-                   guest->domain, zone->name, guest->id, guest->qemu_pid, why);
+        if (may_log(broker))
+            log_notice(&broker->log, "domain %u in zone %s: detached, peer %u (QEMU pid %u): %s",
+                       guest->domain, zone->name, guest->id, guest->qemu_pid, why);
         guest_bells_stop(guest);
         guest_free(guest);
     }
@@ -414,8 +428,11 @@ static int attach(struct ivshmem_connection *connection)
     connection->guest = guest;
     /* Some other guest of the zone may have written over it. */
     region_write_header(&connection->zone->region);
-    log_notice(&broker->log, "domain %u in zone %s: attached as peer %u (QEMU pid %u, %u vectors)",
-               guest->domain, connection->zone->name, guest->id, guest->qemu_pid, guest->vectors);
+    if (may_log(broker))
+        log_notice(&broker->log,
+                   "domain %u in zone %s: attached as peer %u (QEMU pid %u, %u vectors)",
+                   guest->domain, connection->zone->name, guest->id, guest->qemu_pid,
+                   guest->vectors);
     return 0;
 }
 

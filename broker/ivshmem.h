@@ -36,6 +36,8 @@
 #include <systemd/sd-event.h>
 #include <urcu/list.h>
 
+#include "broker/log.h"
+
 struct broker;
 struct guest;
 struct ivshmem_connection;
@@ -48,6 +50,7 @@ struct ivshmem {
     struct cds_list_head connections; /* of ivshmem_connection.link, in order of arrival */
     /* When the kernel was short of something, or a QEMU has not read; NULL: never yet. */
     sd_event_source *again;
+    struct log_limit lines; /* about those who come and go */
 };
 
 void ivshmem_init(struct ivshmem *ivshmem);

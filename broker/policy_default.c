@@ -10,8 +10,8 @@
 /* The reserve lends all but this part of itself to rings that move. */
 #define LENT 4u
 
-/* Stalled for so much of the time, a ring may have what others do not need. */
-#define STARVES_PERMILLE 150u
+/* Stalled for so much of two intervals running, a ring may have what others do not need. */
+#define STARVES_PERMILLE 100u
 
 /* One list for each power of two of size for its weight: who has least is served first. */
 #define POVERTY_LISTS 64u
@@ -143,9 +143,16 @@ static bool wishes_fit(const struct round *round)
     return true;
 }
 
+static bool starves(const struct policy_ring *ring)
+{
+    return ring->stall_ns * 1000 >= ring->interval_ns * STARVES_PERMILLE &&
+           ring->last_stall_ns * 1000 >= ring->last_interval_ns * STARVES_PERMILLE;
+}
+
 /*
  * Is there anybody who stalls so much that others should give? Who lacks space for a moment, as
- * before a reader that comes late, gets what is free and takes from nobody.
+ * all do when the machine stands still and readers come late, gets what is free and takes from
+ * nobody.
  */
 static bool somebody_starves(const struct round *round)
 {
@@ -154,7 +161,7 @@ static bool somebody_starves(const struct round *round)
     for (size_t i = 0; i < input->ring_count; i++) {
         const struct policy_scratch *scratch = &input->scratch[i];
         if ((scratch->kind == POLICY_HUNGRY || scratch->kind == POLICY_DWELLING) &&
-            policy_wish_stalled_permille(input->rings[i]) >= STARVES_PERMILLE)
+            starves(input->rings[i]))
             return true;
     }
     return false;

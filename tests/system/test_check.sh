@@ -26,8 +26,10 @@ project(small NONE)
 enable_testing()
 add_test(NAME unit/well COMMAND true)
 add_test(NAME system/well COMMAND true)
+add_test(NAME vm/well COMMAND true)
 set_tests_properties(unit/well PROPERTIES LABELS unit)
-set_tests_properties(system/well PROPERTIES LABELS system)'
+set_tests_properties(system/well PROPERTIES LABELS system)
+set_tests_properties(vm/well PROPERTIES LABELS vm)'
         printf '%s\n' "$@"
     } >"$tree/CMakeLists.txt"
     rm -rf "$tree/build"
@@ -60,22 +62,22 @@ is_so() {
 }
 
 project
-expect "all is well" 0 "3 passed, 0 failed, 0 skipped" '^3 passed'
+expect "all is well" 0 "4 passed, 0 failed, 0 skipped" '^4 passed'
 output=$(bash "$tree/check" -q --no-install)
-is_so "it says nothing else then" test "$output" = "3 passed, 0 failed, 0 skipped"
+is_so "it says nothing else then" test "$output" = "4 passed, 0 failed, 0 skipped"
 
 project 'add_test(NAME system/ill COMMAND sh -c "echo this went wrong; exit 1")'
-expect "a failed test" 1 "3 passed, 1 failed, 0 skipped" '^    this went wrong$'
+expect "a failed test" 1 "4 passed, 1 failed, 0 skipped" '^    this went wrong$'
 
 project 'add_test(NAME system/no COMMAND sh -c "echo not on a Sunday; exit 77")
 set_tests_properties(system/no PROPERTIES SKIP_RETURN_CODE 77)'
-expect "a skipped test" 0 "3 passed, 0 failed, 1 skipped" '^SKIP release: system/no: not on a Sunday$'
+expect "a skipped test" 0 "4 passed, 0 failed, 1 skipped" '^SKIP release: system/no: not on a Sunday$'
 
 project 'message(FATAL_ERROR "no such luck")'
 expect "a build that breaks" 1 "1 passed, 1 failed, 0 skipped" 'no such luck'
 
 project "add_test(NAME system/leaves COMMAND sh -c \"setsid sleep 300 >/dev/null 2>&1 & echo \$! >$state/pid\")"
-expect "a process left behind" 1 "4 passed, 1 failed, 0 skipped" 'left a process behind: [0-9]+ sleep 300'
+expect "a process left behind" 1 "5 passed, 1 failed, 0 skipped" 'left a process behind: [0-9]+ sleep 300'
 # Nobody may have reaped it yet, but it does not sleep any more.
 is_so "which is ended" bash -c "! grep -qs sleep /proc/$(cat "$state/pid")/cmdline"
 
@@ -83,16 +85,20 @@ if [ "$(id -u)" -eq 0 ] && mkdir "$state/mount" && mount -t tmpfs none "$state/m
     umount "$state/mount"
     # shellcheck disable=SC2016 # the test is to expand it
     project 'add_test(NAME system/mounts COMMAND sh -c "mkdir $TMPDIR/left && mount -t tmpfs none $TMPDIR/left")'
-    expect "a mount left behind" 1 "4 passed, 1 failed, 0 skipped" 'left a mount behind: .*/left'
+    expect "a mount left behind" 1 "5 passed, 1 failed, 0 skipped" 'left a mount behind: .*/left'
     is_so "which is unmounted" bash -c '! grep -q /vchan-check.*/left /proc/self/mounts'
 else
     count=$((count + 1))
     echo "ok $count # SKIP mounting is not permitted here"
 fi
 
+# Guests are tested by a ./check of their own: what goes wrong there is counted and told all the same.
+project 'add_test(NAME vm/bad COMMAND sh -c "echo no such guest; exit 1")' 'set_tests_properties(vm/bad PROPERTIES LABELS vm)'
+expect "a guest's test that fails" 1 "4 passed, 1 failed, 0 skipped" '^FAIL guests: vm/bad'
+
 project
 echo '#include "broker/broker.h"' >>"$tree/ring/ring.c"
-expect "an include that is not allowed" 1 "2 passed, 1 failed, 0 skipped" 'ring may not include broker/broker.h'
+expect "an include that is not allowed" 1 "3 passed, 1 failed, 0 skipped" 'ring may not include broker/broker.h'
 
 echo "1..$count"
 exit "$failures"

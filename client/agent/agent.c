@@ -193,6 +193,9 @@ int agent_watch(struct agent *agent)
         r = device_watch_enumerate(agent->watch);
     if (r < 0)
         log_write(&agent->log, LOG_ERR, "cannot watch devices: %s", strerror(-r));
+    else if (TAILQ_EMPTY(&agent->attachments))
+        log_write(&agent->log, LOG_NOTICE,
+                  "no ivshmem device is attached to this VM; waiting for one");
     return r;
 }
 

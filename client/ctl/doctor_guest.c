@@ -243,9 +243,12 @@ static void look_at_agent(struct doctor *doctor, int link_error)
         r = broker_link_call(link, PROTO_BROKER_INFO, NULL, 0, &info, sizeof(info));
     if (r < 0 && link->lost) {
         doctor_say(doctor, DOCTOR_WRONG, "agent",
-                   "Start it: systemctl start vchan-agent, or: vchan-agent",
-                   "nobody serves vchan's socket here: %s%s", strerror(-r),
-                   r == -EACCES ? " (are you in the socket's group?)" : "");
+                   r == -EACCES ? "Join the socket's group (ls -l), or run the doctor as root."
+                                : "Start it: systemctl start vchan-agent, or: vchan-agent",
+                   "%s: %s",
+                   r == -EACCES ? "you may not use vchan's socket here"
+                                : "nobody serves vchan's socket here",
+                   strerror(-r));
     } else if (r < 0) {
         doctor_say(doctor, DOCTOR_WRONG, "agent",
                    "The agent's log says what it waits for; on the host: vchanctl doctor.",

@@ -26,14 +26,15 @@ static void look_at_broker(struct doctor *doctor, int link_error, struct proto_b
     *info = (struct proto_broker_info){0};
     if (link_error < 0 && link->lost) {
         doctor_say(doctor, DOCTOR_WRONG, "broker",
-                   "Start it: systemctl start vchand, or: vchand. A broker elsewhere: --socket "
-                   "PATH, or\nVCHAN_RUNTIME_DIR for its directory.",
-                   "no broker in %s: %s%s",
+                   link_error == -EACCES
+                       ? "Join the socket's group (ls -l), or run the doctor as root."
+                       : "Start it: systemctl start vchand, or: vchand. A broker elsewhere: "
+                         "--socket PATH, or\nVCHAN_RUNTIME_DIR for its directory.",
+                   "no broker in %s: %s",
                    doctor->ctl->socket_path  ? doctor->ctl->socket_path
                    : directory && *directory ? directory
                                              : "/run/vchand",
-                   strerror(-link_error),
-                   link_error == -EACCES ? " (are you in the socket's group?)" : "");
+                   strerror(-link_error));
         return;
     }
     if (link_error < 0) {
@@ -267,7 +268,8 @@ static void look_at_domains(struct doctor *doctor)
     if (!doctor->linked || names_load(&names, &doctor->ctl->link) < 0 ||
         domain_guests(&doctor->ctl->link, &guests) < 0) {
         doctor_say(doctor, DOCTOR_UNSEEN, "libvirt", NULL,
-                   "what the broker knows of virtual machines: it does not tell you");
+                   "what the broker knows of libvirt's domains: %s",
+                   doctor->linked ? "it does not tell you" : "there is no broker to ask");
         names_deinit(&names);
         return;
     }
@@ -278,7 +280,12 @@ static void look_at_domains(struct doctor *doctor)
         doctor_say(doctor, DOCTOR_WARN, "libvirt",
                    "To attach devices by vchanctl: systemctl start vchan-libvirt, or: "
                    "vchan-libvirt",
-                   "vchan-libvirt does not run: the broker knows no virtual machines");
+                   "vchan-libvirt does not run: the broker knows nothing of libvirt's domains");
+    else if (!known)
+        doctor_say(
+            doctor, DOCTOR_WARN, "libvirt",
+            "Unless libvirt has none: its log says whether it reaches libvirt and this broker.",
+            "vchan-libvirt runs, but this broker knows no domain of libvirt's");
     else
         doctor_say(doctor, DOCTOR_OK, "libvirt", NULL,
                    "vchan-libvirt is connected, and knows %u virtual machine%s", known,

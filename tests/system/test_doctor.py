@@ -185,8 +185,9 @@ class HostTest(DoctorCase):
     def test_no_broker(self):
         found = self.examine("host")
         self.finds(found, "broker", "wrong", f"no broker in {self.directory}: No such file", "systemctl start vchand")
-        for what in ("region", "libvirt", "memory"):
-            self.finds(found, what, "unseen", "")
+        for what in ("region", "libvirt"):
+            self.finds(found, what, "unseen", "there is no broker to ask")
+        self.finds(found, "memory", "unseen", "")
         self.finds(found, "kvm", "ok", "may be used")
 
     def test_a_broker_that_is_well(self):
@@ -195,7 +196,10 @@ class HostTest(DoctorCase):
         self.finds(found, "broker", "ok", "answers")
         self.finds(found, "region", "ok", "64 MiB in 1 zone")
         self.finds(found, "sandbox", "ok", "user 990, with its system call filter")
-        self.finds(found, "libvirt", "ok", "knows 0 virtual machines")
+
+    def test_a_helper_that_has_told_the_broker_of_no_domain(self):
+        self.broker()
+        self.finds(self.examine("host"), "libvirt", "warning", "knows no domain", "its log says")
 
     def test_another_version(self):
         self.broker(version=b"9.9.9")

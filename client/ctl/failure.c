@@ -60,8 +60,8 @@ int ctl_fail(const struct ctl *ctl, int err, const char *what)
         fputc('\n', stderr);
     if (err == -EPERM && ctl->link.domain != PROTO_DOMAIN_HOST)
         fprintf(stderr,
-                "You are domain %u here (VCHAN_DOMAIN); the broker is administered by domain 0.\n",
-                ctl->link.domain);
+                "You are domain %u here%s; the broker is administered by domain 0, the host.\n",
+                ctl->link.domain, getenv("VCHAN_DOMAIN") ? " (VCHAN_DOMAIN)" : "");
     if (err == -EPROTONOSUPPORT)
         fputs("This vchanctl and the broker are of different versions: install the same of both.\n",
               stderr);

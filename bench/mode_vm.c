@@ -55,7 +55,7 @@ static void print_help(void)
            "  --policies A,B    policies to compare in turn (static,default)\n"
            "  --seconds S       how long to measure, all in all (32)\n"
            "  --region SIZE     memory that all rings share (2M)\n"
-           "  --output DIR      vm.csv, vm.json and plots (SVG and PNG) go there\n"
+           "  --output DIR      vm.csv, vm.gnuplot and plots (SVG and PNG) go there\n"
            "  --image DIR       what packaging/guest-image made (default: make it)\n"
            "  --source DIR      where packaging/ is (default: two above this program)\n"
            "  --json            one JSON object on standard output\n",
@@ -313,6 +313,9 @@ int mode_vm(struct report *report, const struct mode_options *options)
 
     split_policies(&bench, standard);
     int r = parse(&bench, options->arguments_count, options->arguments);
+    /* Before the measurement, which would be lost otherwise. */
+    if (r == 0 && bench.output && vm_result_directory(bench.output) < 0)
+        r = 1;
     if (r == 0)
         r = make_image(&bench);
     if (r != 0)

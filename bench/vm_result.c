@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "bench/children.h"
 
@@ -286,14 +287,19 @@ static int draw(const char *directory)
     return 0;
 }
 
+int vm_result_directory(const char *directory)
+{
+    if ((mkdir(directory, 0777) < 0 && errno != EEXIST) || access(directory, W_OK | X_OK) < 0) {
+        fprintf(stderr, "vchan-bench: %s: %s\n", directory, strerror(errno));
+        return -1;
+    }
+    return 0;
+}
+
 int vm_result_write(const struct vm_result *result, const struct vm_plan *plan,
                     char *const *policies, unsigned policy_count, const char *directory,
                     const char *accel)
 {
-    if (mkdir(directory, 0777) < 0 && errno != EEXIST) {
-        fprintf(stderr, "vchan-bench: %s: %s\n", directory, strerror(errno));
-        return -1;
-    }
     FILE *file = make(directory, "vm.csv");
     if (!file)
         return -1;

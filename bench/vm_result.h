@@ -44,9 +44,12 @@ bool vm_slice_take(struct vm_slice *slice, const char *line, unsigned flows);
 void vm_result_report(const struct vm_result *result, const struct vm_plan *plan,
                       char *const *policies, unsigned policy_count, struct report *report);
 
+/* Makes the directory unless it is there. 0, or -1 with a message: files cannot be made in it. */
+int vm_result_directory(const char *directory);
+
 /*
- * Makes vm.csv, vm.gnuplot and, where gnuplot is installed, vm.svg and vm.png in a directory, which
- * is made. 0, or -1 with a message on standard error.
+ * Makes vm.csv, vm.gnuplot and, where gnuplot is installed, vm.svg and vm.png in a directory.
+ * 0, or -1 with a message on standard error.
  */
 int vm_result_write(const struct vm_result *result, const struct vm_plan *plan,
                     char *const *policies, unsigned policy_count, const char *directory,

@@ -3,9 +3,10 @@
 # Runs vchan-bench rebalance, keeps what it measured in bench/results/, plots it (SVG and PNG, by gnuplot), and writes the tables
 # of docs/rebalancing.md.
 #
-#     bench/rebalance.sh            some 18 minutes, on a quiet machine
+#     bench/rebalance.sh            some 9 minutes, on a quiet machine
 #     bench/rebalance.sh --short    some 3 minutes: to see that it works
 #     bench/rebalance.sh --tables   plots and tables only, of what was measured before
+#     bench/rebalance.sh --episode  records a new episode, which docs/rebalancing.md then has to be told anew
 #
 # VCHAN_BIN names the directory with vchan-bench and vchand, else build/bin.
 set -euo pipefail
@@ -13,12 +14,13 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bench=${VCHAN_BIN:-$here/../build/bin}/vchan-bench
 results=$here/results
-seconds=30 rounds=3 measure=yes
+seconds=20 rounds=2 measure=yes episode=no
 case ${1:-} in
     '') ;;
     --short) seconds=10 rounds=1 ;;
     --tables) measure=no ;;
-    *) sed -n '3,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+    --episode) measure=no episode=yes ;;
+    *) sed -n '3,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac
 for tool in gnuplot jq; do
     command -v "$tool" >/dev/null || { echo "$tool is missing: apt-get install gnuplot-nox jq" >&2; exit 1; }
@@ -28,7 +30,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 if [ $measure = yes ]; then
     "$bench" rebalance --seconds $seconds --rounds $rounds --json --csv "$results/rebalance.csv" >"$results/rebalance.json"
-    # The episode: one load under the default policy, watched closely.
+fi
+if [ $episode = yes ]; then
+    # One load under the default policy, watched closely.
     "$bench" rebalance --loads bursty --policies default --seconds 14 --rounds 1 --json \
         --trace "$work/trace.csv" --history "$work/history.csv" >"$results/episode.json"
     # Three streams whose bursts follow one another: the two of channel 5, and the first of channel 6.

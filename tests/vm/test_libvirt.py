@@ -41,7 +41,8 @@ class LibvirtTest(LibvirtCase):
         self.host.wait_attached(web)
         reading = self.host.start("cat files/web/5000")
         open_end = web.start_command("exec 3>/mnt/vchan/0/5000; echo first >&3; read go; echo second >&3")
-        wait_until(lambda: [one["state"] for one in self.host.channels()] == ["connected"], self.host.channels)
+        wait_until(lambda: any(ring["bytes_sent"] == 6 for ring in self.host.json("stats")["rings"]),
+                   lambda: self.host.json("stats"))
         said = self.refused("detach", "web")
         self.assertIn("port 5000", said)
         self.assertIn("--force", said)

@@ -226,8 +226,7 @@ static void look_at_permission(struct doctor *doctor, const char *address)
         doctor_say(doctor, DOCTOR_OK, "permission", NULL, "the agent may open %s", node);
     else
         doctor_say(doctor, DOCTOR_WRONG, "permission",
-                   "The udev rule that comes with the agent gives it to its group; udevadm trigger "
-                   "applies it.",
+                   "Run vchan-agent as root, as vchan-agent.service does.",
                    "%s belongs to user %u, group %u, mode %04o, and the agent runs as user %lu",
                    node, status.st_uid, status.st_gid, status.st_mode & 07777u,
                    strtoul(uid, NULL, 10));

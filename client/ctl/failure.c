@@ -41,7 +41,8 @@ static int fail_lost(const struct ctl *ctl, int err)
         if (!ctl->socket_path && directory && *directory)
             fprintf(stderr, "Start one with: VCHAN_RUNTIME_DIR=%s vchand\n", directory);
         else
-            fputs("Start one with: systemctl start vchand, or: vchand\n", stderr);
+            fputs("Start one with: systemctl start vchand, or: vchand (in a guest: vchan-agent)\n",
+                  stderr);
         fputs("A broker elsewhere: --socket PATH, or VCHAN_RUNTIME_DIR for its directory.\n",
               stderr);
     }

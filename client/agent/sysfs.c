@@ -110,7 +110,7 @@ int sysfs_open(struct device *device)
     int r = sysfs_write(device, "enable", "1"); /* its BARs, that is */
     if (r < 0 && !is_enabled(device))
         return device_explain(device, r, "cannot enable it: %s%s", strerror(-r),
-                              r == -EPERM ? " (it takes CAP_SYS_ADMIN)" : "");
+                              r == -EPERM ? " (it takes CAP_SYS_ADMIN, see vchan-agent(8))" : "");
     r = open_resource(device, "resource2", &device->memory_fd, &device->memory_bytes);
     if (r == 0)
         r = open_resource(device, "resource0", &device->register_fd, &register_bytes);

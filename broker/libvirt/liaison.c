@@ -16,6 +16,7 @@
 #include "broker/libvirt/follower.h"
 #include "broker/libvirt/jobs.h"
 #include "broker/libvirt/uplink.h"
+#include "proto/socket.h"
 
 #define RETRY_MIN_US UINT64_C(100000)
 #define RETRY_MAX_US UINT64_C(5000000)
@@ -66,8 +67,14 @@ static void lose_broker(struct liaison *liaison)
     liaison->uplink_source = sd_event_source_disable_unref(liaison->uplink_source);
     uplink_close(&liaison->uplink);
     jobs_disown(liaison->jobs);
-    if (!liaison->broker_missed)
-        say("no broker: %s; trying again", liaison->uplink.why);
+    if (!liaison->broker_missed) {
+        char path[128];
+
+        if (!liaison->socket_path)
+            (void)proto_socket_path(path, sizeof(path));
+        say("no broker at %s: %s; trying again", liaison->socket_path ? liaison->socket_path : path,
+            liaison->uplink.why);
+    }
     liaison->broker_missed = true;
     sd_event_source_set_time_relative(liaison->retry, liaison->retry_us);
     sd_event_source_set_enabled(liaison->retry, SD_EVENT_ONESHOT);

@@ -154,7 +154,7 @@ int hypervisor_serve(struct connection *connection, const struct proto_message *
     if (hypervisor->helper && hypervisor->helper != connection)
         return connection_refuse(connection, -EBUSY, "a helper for \"%s\" serves already: pid %u",
                                  hypervisor->name, hypervisor->helper->pid);
-    snprintf(hypervisor->name, sizeof(hypervisor->name), "%s", request->name);
+    memcpy(hypervisor->name, request->name, sizeof(hypervisor->name)); /* it ends with a zero */
     if (hypervisor->helper) {
         roster_complete(connection->broker, &hypervisor->roster);
     } else {

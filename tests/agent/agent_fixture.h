@@ -195,6 +195,7 @@ static inline bool fake_receive(struct fake *fake, struct proto_frame *frame, ui
 {
     struct ring_span span;
 
+    *frame = (struct proto_frame){0};
     if (ring_consumer_peek(&fake->from_agent, sizeof(*frame), &span) < 0)
         return false;
     memcpy(frame, span.data, sizeof(*frame));

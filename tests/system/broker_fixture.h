@@ -205,6 +205,7 @@ static inline int client_receive(struct client *client, struct proto_message *me
 {
     struct pollfd readable = {.fd = client->socket, .events = POLLIN};
 
+    message->header = (struct proto_header){0};
     assert_int_equal(poll(&readable, 1, PATIENCE_MS), 1);
     return proto_receive(client->socket, message, 0);
 }

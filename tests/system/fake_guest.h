@@ -101,7 +101,7 @@ static inline void fake_news(struct fake_guest *guest)
 {
     struct pollfd readable = {.fd = guest->socket, .events = POLLIN};
     int64_t value;
-    int attached;
+    int attached = -1;
 
     while (!guest->late && poll(&readable, 1, 0) == 1 &&
            ivshmem_receive(guest->socket, &value, &attached))
@@ -130,7 +130,7 @@ static inline void fake_attach(struct fake_guest *guest, const struct broker_pro
 {
     struct stat status;
     int64_t value;
-    int attached;
+    int attached = -1;
 
     *guest = (struct fake_guest){.vectors = vectors, .next_session = 1};
     memset(guest->event, 0xff, sizeof(guest->event));
@@ -360,6 +360,7 @@ static inline bool session_receive(struct fake_session *session, struct proto_me
 {
     struct fake_frame frame;
 
+    message->header = (struct proto_header){0};
     fake_receive_of(session->guest, session->number, &frame);
     if (frame.head.kind == PROTO_FRAME_CLOSE)
         return false;

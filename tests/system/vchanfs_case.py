@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -116,7 +117,16 @@ class Broker:
             self.process = subprocess.Popen(
                 [os.path.join(BIN, "vchand"), "--config", configuration, "--runtime-dir", directory],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_until(lambda: os.path.exists(self.socket_path) or self.process.poll() is not None, "vchand")
+        wait_until(lambda: self.answers() or self.process.poll() is not None, "vchand")
+
+    def answers(self):
+        """Its socket is there before it listens."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+            try:
+                client.connect(self.socket_path)
+            except (FileNotFoundError, ConnectionRefusedError):
+                return False
+        return True
 
     def end(self):
         self.process.terminate()

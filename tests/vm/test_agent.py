@@ -93,7 +93,7 @@ class AgentTest(unittest.TestCase):
         self.host.wait_attached(guest)
         idle = guest.start_command("exec 3<>/mnt/vchan/0/5000; echo sent >&3; read go; cat <&3")
         writer = self.host.start("exec 3<>files/web/5000; echo unread >&3; read go")
-        wait_until(lambda: any(ring["bytes_sent"] == 7 for ring in self.rings()), self.rings)
+        wait_until(lambda: sorted(ring["bytes_sent"] for ring in self.rings()) == [5, 7], self.rings)
         begin = time.monotonic()
         guest.unplug(device)
         self.assertLess(time.monotonic() - begin, GONE_LIMIT_S)

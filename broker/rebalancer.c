@@ -334,8 +334,11 @@ static void *run(void *context)
     struct rebalancer *rebalancer = context;
 
     rcu_register_thread();
-    while (!order_load_acquire(&rebalancer->stop)) {
+    for (;;) {
         serve(rebalancer);
+        /* After the acknowledgement in there, which may have been for this. */
+        if (order_load_acquire(&rebalancer->stop))
+            break;
         wait_until(rebalancer, step(rebalancer));
     }
     tend_recordings(rebalancer, true);

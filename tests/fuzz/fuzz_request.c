@@ -130,7 +130,7 @@ static void send_one(struct client *client, struct input *input)
 {
     const unsigned choice = take(input);
     uint16_t id = (uint16_t)(choice % (PROTO_COMMAND_MAX + PROTO_EVENT_MAX + 2));
-    uint8_t body[256];
+    uint8_t body[PROTO_MESSAGE_BYTES_MAX];
     size_t bytes;
 
     if (id > PROTO_COMMAND_MAX)
